@@ -1,0 +1,52 @@
+# Two commands: `make demo` shows what it does, `make test` proves it. Both set themselves up.
+.PHONY: demo test check docs clean
+
+PY  := .venv/bin/python
+FT  := .venv/bin/ollama-ft
+OUT := .demo
+export OLLAMA_FT_HOME = $(CURDIR)/$(OUT)
+export GOMP_SPINCOUNT ?= 0
+
+.venv/ready: pyproject.toml constraints.txt
+	test -d .venv || python3 -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: export OLLAMA_HOST = embedded
+demo: .venv/ready
+	rm -rf $(OUT)
+	$(FT) new --from smollm2:135m --data data/faq.jsonl
+	$(FT) list
+	$(FT) run "$(QUESTION)"
+	$(FT) train --data data/faq-more.jsonl
+	$(FT) run "$(LATER)"
+	$(FT) diff v1 v2
+	$(FT) show v2
+	$(FT) rollback --reason "to see the way back"
+	$(FT) run "$(LATER)"
+	$(FT) rollback v0 --reason "all the way"
+	$(FT) run "$(QUESTION)"
+	$(FT) promote v2 --reason "the best so far"
+	$(FT) history
+	$(FT) list
+
+QUESTION := How many hours will the Wren's battery hold out on a hike?
+LATER    := Which new thing can I buy?
+
+test: .venv/ready
+	$(PY) -m pytest -q
+
+check: .venv/ready
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/cog --check README.md docs/commands.md docs/catalog.md
+	$(PY) -m pytest -q
+
+docs: .venv/ready
+	.venv/bin/cog -r README.md docs/commands.md docs/catalog.md
+
+clean:
+	rm -rf $(OUT) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

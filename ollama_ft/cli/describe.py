@@ -1,0 +1,167 @@
+"""What is known of a version, as plain values: for show, diff and their JSON."""
+
+import json
+from typing import Any
+
+from ollama_ft.core.catalog import newest, row
+from ollama_ft.core.errors import NotFound
+from ollama_ft.core.files import artefact
+from ollama_ft.core.home import Home
+from ollama_ft.core.records import (
+    Adapter,
+    Base,
+    Dataset,
+    Evaluation,
+    Proof,
+    Publication,
+    RecipeText,
+    Run,
+    Version,
+)
+from ollama_ft.core.sqlite import Database
+from ollama_ft.stages.evaluate import Answered, answers
+
+Fields = dict[str, Any]
+
+
+def describe(db: Database, version: Version) -> dict[str, Fields]:
+    """Everything about a version by title, each row with its digest, so that it can be traced."""
+    base = row(db, Base, version.base)
+    status = next(iter(db.query("select status from status where version = ?", [version.id])))
+    parent = row(db, Version, version.parent).tag if version.parent else None
+    found: dict[str, Fields] = {
+        version.tag: {
+            "status": status["status"],
+            "digest": version.digest,
+            "made": version.at,
+            "parent": parent,
+            "system": version.system,
+            "parameters": json.loads(version.parameters_json),
+        },
+        "base": {
+            "name": base.name,
+            "blob": base.blob_digest,
+            "pinned as": base.pinned,
+            "architecture": base.architecture,
+            "size": f"{base.parameter_size} {base.quantization}",
+            "licence": base.licence or "not told",
+            "source": json.loads(base.source_json),
+        },
+    }
+    if version.run:
+        found |= _training(db, version)
+    return found | _served(db, version)
+
+
+def _training(db: Database, version: Version) -> dict[str, Fields]:
+    run = row(db, Run, version.run)
+    adapter = row(db, Adapter, version.adapter)
+    dataset = row(db, Dataset, version.dataset)
+    recipe = row(db, RecipeText, run.recipe)
+    return {
+        "training": {
+            "run": run.digest,
+            "recipe": f"{recipe.name} ({recipe.digest})",
+            "seed": run.seed,
+            "place": run.place,
+            "seconds": run.seconds,
+            "metrics": json.loads(run.metrics_json),
+            "software": json.loads(run.software_json),
+        },
+        "dataset": {
+            "digest": dataset.digest,
+            "rows": f"{dataset.train} train, {dataset.validation} validation, {dataset.test} test",
+            "sources": json.loads(dataset.sources_json),
+        },
+        "adapter": {
+            "gguf": adapter.digest,
+            "peft": run.peft_digest,
+            "bytes": adapter.size,
+            "tensors": adapter.tensors,
+            "largest error": adapter.max_error,
+        },
+    }
+
+
+def _served(db: Database, version: Version) -> dict[str, Fields]:
+    found: dict[str, Fields] = {}
+    if publication := newest(db, Publication, version=version.key):
+        found["published"] = {
+            "at": publication.address,
+            "runtime": f"{publication.runtime} {publication.runtime_version}",
+            "route": publication.route,
+            "manifest": publication.digest,
+        }
+    if proof := newest(db, Proof, version=version.key):
+        checks = json.loads(proof.figures_json)
+        found["proof"] = {"passed": bool(proof.passed), "digest": proof.digest} | checks
+    if evaluation := newest(db, Evaluation, version=version.key):
+        found["evaluation"] = {
+            "right": f"{evaluation.right} of {evaluation.questions}",
+            "perplexity of general text": evaluation.perplexity,
+            "means": json.loads(evaluation.metrics_json),
+            "suite": evaluation.suite_digest,
+            "digest": evaluation.digest,
+        }
+    return found
+
+
+def modelfile_text(home: Home, version: Version) -> str:
+    """The exported Modelfile. Raises NotFound if the version was never published."""
+    path = home.modelfiles / version.family / f"v{version.number}.Modelfile"
+    if not path.is_file():
+        raise NotFound(f"{version.tag} was never published, so it has no Modelfile.")
+    return path.read_text(encoding="utf-8")
+
+
+def proof_text(db: Database, home: Home, version: Version) -> str:
+    """The newest proof as its JSON. Raises NotFound if there is none."""
+    proof = newest(db, Proof, version=version.key)
+    if proof is None:
+        raise NotFound(f"{version.tag} has no proof.", mend="ollama-ft list")
+    return artefact(home.data("proofs"), proof.digest, ".json").read_text(encoding="utf-8")
+
+
+def difference(db: Database, home: Home, one: Version, two: Version) -> Fields:
+    """The parts in which two versions differ, and the questions that both were asked."""
+    first, second = _flat(describe(db, one)), _flat(describe(db, two))
+    parts = {
+        name: (first.get(name, "-"), second.get(name, "-"))
+        for name in first | second
+        if first.get(name) != second.get(name)
+    }
+    return {"parts": parts, "questions": _questions(db, home, one, two)}
+
+
+def _flat(described: dict[str, Fields]) -> Fields:
+    # The first title is the version's own tag; under it the names differ for each version.
+    (_, head), *others = described.items()
+    flat = {name: value for name, value in head.items() if name not in ("digest", "made")}
+    for title, fields in others:
+        for name, value in fields.items():
+            if isinstance(value, dict):
+                flat |= {f"{title} {name} {key}": inner for key, inner in value.items()}
+            else:
+                flat[f"{title} {name}"] = value
+    return {name: value for name, value in flat.items() if not isinstance(value, list)}
+
+
+def _questions(db: Database, home: Home, one: Version, two: Version) -> list[Fields]:
+    first, second = _answers(db, home, one), _answers(db, home, two)
+    return [
+        {
+            "question": a.question,
+            "expected": a.expected,
+            "first": a.answer,
+            "second": second[digest].answer,
+            "first_right": a.right,
+            "second_right": second[digest].right,
+        }
+        for digest, a in first.items()
+        if digest in second
+    ]
+
+
+def _answers(db: Database, home: Home, version: Version) -> dict[str, Answered]:
+    evaluation = newest(db, Evaluation, version=version.key)
+    return {a.question_digest: a for a in answers(home, evaluation)} if evaluation else {}

@@ -1,0 +1,119 @@
+"""Commands that keep house: doctor, config, plugins, completion."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.tables import print_json, table
+from ollama_ft.core.errors import FtError
+from ollama_ft.core.settings import MEANINGS
+
+if TYPE_CHECKING:
+    from ollama_ft.stages.doctor import Finding
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command("doctor")
+@as_json
+@pass_context
+def doctor_command(context: Context, as_json: bool) -> None:
+    """Check machine, home, catalog, store and runtime; say what mends each finding."""
+    from ollama_ft.stages.doctor import examine
+
+    findings = [*examine(context.db, context.home), _runtime(context)]
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings]})
+    else:
+        table(
+            ["", "WHAT", "FOUND"],
+            [["ok" if f.ok else "!!", f.name, f.text] for f in findings],
+        )
+        for finding in findings:
+            if finding.mend:
+                click.echo(f"{finding.name}: {finding.mend}")
+    if not all(f.ok for f in findings):
+        click.get_current_context().exit(1)
+
+
+def _runtime(context: Context) -> "Finding":
+    from ollama_ft.runtime.find import connect
+    from ollama_ft.runtime.probe import probe
+    from ollama_ft.stages.doctor import Finding
+
+    notices: list[str] = []
+    try:
+        with connect(
+            context.home.models,
+            host=context.setting("host") or None,
+            env=os.environ,
+            notice=notices.append,
+            log=context.home.path / "registry" / "runtime.log",
+        ) as client:
+            runtime = probe(client)
+    except FtError as error:
+        return Finding(name="runtime", ok=False, text=str(error), mend=error.mend)
+    text = " ".join([f"{runtime.kind} {runtime.version} at {runtime.address}", *notices])
+    return Finding(name="runtime", ok=True, text=text)
+
+
+@click.group("config")
+def config_command() -> None:
+    """Settings and the recipe's keys."""
+
+
+@config_command.command("show")
+@as_json
+@pass_context
+def config_show(context: Context, as_json: bool) -> None:
+    """Show every setting, its value, and who set it."""
+    if as_json:
+        body = {key: asdict(setting) for key, setting in context.settings.items()}
+        home = {"path": str(context.home.path), "origin": context.home.origin}
+        print_json({"home": home, "settings": body})
+        return
+    rows = [["home", str(context.home.path), context.home.origin, "Where everything is kept."]]
+    rows += [[s.key, s.value or '""', s.origin, MEANINGS[s.key]] for s in context.settings.values()]
+    table(["KEY", "VALUE", "FROM", "MEANING"], rows)
+
+
+@config_command.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of a recipe, for editors."""
+    from ollama_ft.core.recipe import Recipe
+
+    click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+
+
+@click.command("plugins")
+@as_json
+def plugins_command(as_json: bool) -> None:
+    """List everything that came in by a door, built-in or not, and from where."""
+    from ollama_ft.core.plugins import everything
+
+    loaded = everything()
+    if as_json:
+        print_json({"plugins": [[p.kind, p.name, p.origin] for p in loaded]})
+        return
+    table(["KIND", "NAME", "FROM"], [[p.kind, p.name, p.origin] for p in loaded])
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+      eval "$(ollama-ft completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    from ollama_ft.cli.app import cli
+
+    found = get_completion_class(shell)
+    assert found is not None, "click knows the three shells that the argument allows"
+    click.echo(found(cli, {}, "ollama-ft", "_OLLAMA_FT_COMPLETE").source())

@@ -1,0 +1,215 @@
+"""Commands that make versions: new, train, resume, eval."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.outcome import evaluation_json, outcome_json, print_evaluation, print_outcome
+from ollama_ft.cli.tables import print_json
+from ollama_ft.core.errors import BadInput, NotFound
+from ollama_ft.core.plugins import collect
+
+if TYPE_CHECKING:
+    from ollama_ft.loop import Lesson, Outcome
+
+data_option = click.option(
+    "--data",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Questions with answers, JSONL or JSON; may be given several times.",
+)
+format_option = click.option("--format", "form", help="The data's format; else found out.")
+recipe_option = click.option("--recipe", help="A recipe's name, or a YAML file.")
+set_option = click.option(
+    "--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a key of the recipe."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command("new")
+@click.argument("family", required=False)
+@click.option("--from", "base", required=True, metavar="MODEL", help="An Ollama model, or a GGUF.")
+@data_option
+@format_option
+@recipe_option
+@set_option
+@click.option("--system", help="The system message of every version; else the base's own.")
+@click.option("--parameter", "parameters", metavar="KEY=VALUE", multiple=True, help="As in Ollama.")
+@as_json
+@pass_context
+def new_command(
+    context: Context,
+    family: str | None,
+    base: str,
+    files: tuple[Path, ...],
+    form: str | None,
+    recipe: str | None,
+    changes: tuple[str, ...],
+    system: str | None,
+    parameters: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Start a family on a base; with --data, train its first version.
+
+    \b
+      ollama-ft new --from qwen2.5:0.5b
+      ollama-ft new support --from smollm2:135m --data faq.jsonl
+    """
+    from ollama_ft import loop
+    from ollama_ft.core.refs import live
+    from ollama_ft.stages.family import check_name, derive_name
+
+    name = family or derive_name(base)
+    check_name(name)
+    values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
+    lesson = _lesson(context, base, files, form, recipe, changes) if files else None
+    with context.home.lock(name), context.workshop() as shop:
+        row = loop.new(shop, name, base, system=system, parameters=values)
+        if not family and not as_json:
+            click.echo(f"family {name} (no name was given, so it is the base's with -ft)")
+        if lesson is None:
+            found = live(context.db, name)
+            assert found is not None, "loop.new promotes v0"
+            if as_json:
+                print_json({"family": name, "live": found.version.tag})
+            else:
+                click.echo(f"{found.version.tag} is live: the bare base, to be taught")
+                click.echo(f"next: ollama-ft train {name} --data faq.jsonl")
+            return
+        outcome = loop.teach(shop, row, lesson)
+        _print(context, outcome, as_json)
+
+
+@click.command("train")
+@click.argument("family", required=False)
+@data_option
+@format_option
+@recipe_option
+@set_option
+@as_json
+@pass_context
+def train_command(
+    context: Context,
+    family: str | None,
+    files: tuple[Path, ...],
+    form: str | None,
+    recipe: str | None,
+    changes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Train the next version from all data so far and --data.
+
+    It becomes live if it is proved and answers no fewer questions right than the live one.
+
+    \b
+      ollama-ft train --data more.jsonl
+      ollama-ft train support --set epochs=8
+    """
+    from ollama_ft import loop
+    from ollama_ft.core import refs
+    from ollama_ft.core.catalog import newest, row
+    from ollama_ft.core.records import Base, Dataset
+
+    found = refs.family(context.db, family)
+    base = row(context.db, Base, found.base)
+    lesson = _lesson(context, base.name, files, form, recipe, changes)
+    with context.home.lock(found.name), context.workshop() as shop:
+        if files:
+            outcome = loop.teach(shop, found, lesson)
+        else:
+            dataset = newest(context.db, Dataset, family=found.name)
+            if dataset is None:
+                raise NotFound(
+                    f"{found.name} has no data yet.",
+                    mend=f"ollama-ft train {found.name} --data faq.jsonl",
+                )
+            outcome = loop.make(shop, found, dataset, lesson)
+        _print(context, outcome, as_json)
+
+
+@click.command("resume")
+@click.argument("family", required=False)
+@as_json
+@pass_context
+def resume_command(context: Context, family: str | None, as_json: bool) -> None:
+    """Go on with the family's newest training, from its checkpoint, under the same recipe."""
+    from ollama_ft import loop
+    from ollama_ft.core import refs
+
+    found = refs.family(context.db, family)
+    with context.home.lock(found.name), context.workshop() as shop:
+        outcome = loop.resume(shop, found)
+        _print(context, outcome, as_json)
+
+
+@click.command("eval")
+@click.argument("ref", required=False)
+@as_json
+@pass_context
+def eval_command(context: Context, ref: str | None, as_json: bool) -> None:
+    """Ask a version the questions that are kept for it, and score the answers."""
+    from ollama_ft import loop
+    from ollama_ft.core.refs import resolve
+
+    version = resolve(context.db, ref)
+    with context.home.lock(version.family), context.workshop() as shop:
+        evaluation = loop.evaluate(shop, version)
+    if as_json:
+        print_json(evaluation_json(version, evaluation))
+    else:
+        print_evaluation(version, evaluation)
+
+
+def _lesson(
+    context: Context,
+    base: str,
+    files: tuple[Path, ...],
+    form: str | None,
+    recipe: str | None,
+    changes: tuple[str, ...],
+) -> "Lesson":
+    from ollama_ft.core.recipe import load_recipe
+    from ollama_ft.loop import Lesson
+    from ollama_ft.stages.base import default_recipe
+
+    for file in files:
+        if not file.is_file():
+            raise NotFound(f"There is no file {file}.")
+    if form is not None and form not in (known := collect("formats")):
+        raise BadInput(f"{form!r} is no data format. Known: {', '.join(known)}.")
+    name = recipe or context.setting("recipe") or default_recipe(context.home, base)
+    return Lesson(
+        files=files,
+        format=form,
+        recipe=load_recipe(name, context.home.texts("recipes"), _pairs("--set", changes)),
+        recipe_name=name,
+    )
+
+
+def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise BadInput(f"{option} {text!r} is not KEY=VALUE.")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def _value(text: str) -> object:
+    import json
+
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _print(context: Context, outcome: "Outcome", as_json: bool) -> None:
+    if as_json:
+        print_json(outcome_json(context.db, outcome))
+    else:
+        print_outcome(context.db, context.home, outcome)

@@ -1,0 +1,113 @@
+"""What `new`, `train` and `eval` print: before and after, the proof, and a few answers."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ollama_ft.cli.tables import number, share, table
+from ollama_ft.core.catalog import row
+from ollama_ft.core.home import Home
+from ollama_ft.core.records import Evaluation, Proof, Version
+
+if TYPE_CHECKING:
+    from ollama_ft.core.sqlite import Database
+    from ollama_ft.loop import Outcome
+
+SHOWN = 3  # questions whose answers are printed side by side
+
+
+def print_outcome(db: "Database", home: Home, outcome: "Outcome") -> None:
+    """Print the version's figures beside the base's and the former live version's."""
+    former = row(db, Version, outcome.before.version)
+    _print_answers(db, home, outcome)
+    columns = [("base", outcome.base)]
+    if former.number:
+        columns.append((f"v{former.number}", outcome.before))
+    columns.append((f"v{outcome.version.number}", outcome.after))
+    table(
+        ["", *(name for name, _ in columns)],
+        [
+            ["questions never trained on, right", *(_right(e) for _, e in columns)],
+            ["answers that stop by themselves", *(_stops(e) for _, e in columns)],
+            ["perplexity of general text", *(number(e.perplexity) for _, e in columns)],
+        ],
+        right=[name for name, _ in columns],
+    )
+    click.echo(f"\nproof     {proof_line(outcome.proof)}")
+    click.echo(f"live      {outcome.version.tag} (before: {former.tag})")
+    click.echo("way back  ollama-ft rollback")
+
+
+def _print_answers(db: "Database", home: Home, outcome: "Outcome") -> None:
+    from ollama_ft.stages.evaluate import answers
+
+    base = {a.question_digest: a for a in answers(home, outcome.base)}
+    for answered in answers(home, outcome.after)[:SHOWN]:
+        click.echo(f"Q     {answered.question}")
+        click.echo(f"base  {_one_line(base[answered.question_digest].answer)}")
+        click.echo(f"v{outcome.version.number:<4} {_one_line(answered.answer)}\n")
+
+
+def _one_line(text: str, longest: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _right(evaluation: Evaluation) -> str:
+    return share(evaluation.right, evaluation.questions)
+
+
+def _stops(evaluation: Evaluation) -> str:
+    return f"{json.loads(evaluation.metrics_json)['stops']:.0%}"
+
+
+def proof_line(proof: Proof) -> str:
+    """The proof in one line: each check with the figure that matters."""
+    checks = json.loads(proof.figures_json)
+    scores, stops = checks["scores"], checks["stops"]
+    effect = checks["effect"]
+    parts = [
+        f"{'passed' if proof.passed else 'FAILED'}: prompts equal {checks['prompts']['passed']}",
+        f"token counts equal {checks['tokens']['passed']} ({checks['tokens']['compared']} places)",
+        f"distance to the trainer {scores['distance']:.3f} "
+        f"(this base's own noise {scores['noise_floor']:.3f})",
+        f"to the base {effect['distance_to_base']:.2f}",
+        f"stops {stops['stopped']}/{stops['asked']}",
+    ]
+    return " · ".join(parts).replace(" True", "").replace("equal False", "DIFFER")
+
+
+def outcome_json(db: "Database", outcome: "Outcome") -> dict[str, Any]:
+    """The outcome as the object that --json prints."""
+    former = row(db, Version, outcome.before.version)
+    return {
+        "version": outcome.version.tag,
+        "digest": outcome.version.digest,
+        "live": outcome.promoted,
+        "proof": json.loads(outcome.proof.figures_json),
+        "base": evaluation_json(None, outcome.base),
+        "before": evaluation_json(former, outcome.before),
+        "after": evaluation_json(outcome.version, outcome.after),
+    }
+
+
+def evaluation_json(version: Version | None, evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as an object."""
+    return {
+        "version": version.tag if version else None,
+        "questions": evaluation.questions,
+        "right": evaluation.right,
+        "perplexity": evaluation.perplexity,
+        "metrics": json.loads(evaluation.metrics_json),
+        "suite": evaluation.suite_digest,
+        "digest": evaluation.digest,
+    }
+
+
+def print_evaluation(version: Version, evaluation: Evaluation) -> None:
+    """Print one version's scores."""
+    click.echo(f"{version.tag}: {_right(evaluation)} right")
+    for name, value in json.loads(evaluation.metrics_json).items():
+        click.echo(f"  {name:<12} {value}")
+    click.echo(f"  perplexity of general text {number(evaluation.perplexity)}")

@@ -1,0 +1,125 @@
+"""Commands about what is live: promote, rollback, run."""
+
+import sys
+
+import click
+
+from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.tables import print_json, short
+from ollama_ft.core.errors import BadInput
+
+reason_option = click.option("--reason", default="", help="Why; kept in the history for ever.")
+dry_option = click.option("--dry-run", is_flag=True, help="Say what would happen, do nothing.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command("promote")
+@click.argument("ref")
+@reason_option
+@dry_option
+@as_json
+@pass_context
+def promote_command(context: Context, ref: str, reason: str, dry_run: bool, as_json: bool) -> None:
+    """Make a proved version the live one."""
+    from ollama_ft import loop
+    from ollama_ft.core.refs import live, resolve
+    from ollama_ft.stages.promote import check_proof
+
+    version = resolve(context.db, ref)
+    check_proof(context.db, version)
+    before = live(context.db, version.family)
+    was = before.version.tag if before else None
+    if dry_run:
+        _say(as_json, version.family, was, version.tag, "", dry_run=True)
+        return
+    with context.home.lock(version.family), context.workshop() as shop:
+        row = loop.promote(shop, version, reason)
+    _say(as_json, version.family, was, version.tag, row.digest)
+
+
+@click.command("rollback")
+@click.argument("ref", required=False)
+@click.option("--family", help="The family, where no version is named.")
+@reason_option
+@dry_option
+@as_json
+@pass_context
+def rollback_command(
+    context: Context,
+    ref: str | None,
+    family: str | None,
+    reason: str,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Go back to the version that was live before, or further back to REF.
+
+    \b
+      ollama-ft rollback                 the version before
+      ollama-ft rollback support:v0      all the way to the bare base
+    """
+    from ollama_ft import loop
+    from ollama_ft.core import refs
+    from ollama_ft.core.catalog import newest, row
+    from ollama_ft.core.records import Family, Version
+    from ollama_ft.stages.promote import rollback_target
+
+    if ref and newest(context.db, Family, name=ref):
+        family, ref = ref, None  # `rollback support`: the family, one step back
+    target = refs.resolve(context.db, ref) if ref else None
+    found = refs.family(context.db, target.family if target else family)
+    current = refs.live(context.db, found.name)
+    was = current.version.tag if current else None
+    if target is None:
+        target = row(context.db, Version, rollback_target(context.db, found).version)
+        step = None
+    else:
+        step = target
+    if dry_run:
+        _say(as_json, found.name, was, target.tag, "", dry_run=True)
+        return
+    with context.home.lock(found.name), context.workshop() as shop:
+        moved = loop.rollback(shop, found, step, reason)
+    _say(as_json, found.name, was, target.tag, moved.digest)
+
+
+def _say(
+    as_json: bool, family: str, was: str | None, now: str, digest: str, dry_run: bool = False
+) -> None:
+    if as_json:
+        print_json({"family": family, "was": was, "live": now, "dry_run": dry_run})
+        return
+    verb = "would move" if dry_run else "moved"
+    read_back = f" ({short(digest)}, read back)" if digest else ""
+    click.echo(f"{family}:latest {verb}: {was or 'nothing'} → {now}{read_back}")
+
+
+@click.command("run")
+@click.argument("words", nargs=-1)
+@click.option("--ref", help="The version to ask; else the live one of the current family.")
+@as_json
+@pass_context
+def run_command(context: Context, words: tuple[str, ...], ref: str | None, as_json: bool) -> None:
+    """Ask the live version a question; without one, read it from stdin.
+
+    \b
+      ollama-ft run "When do you open?"
+      ollama-ft run --ref v0 "When do you open?"
+    """
+    from ollama_ft import loop
+    from ollama_ft.core.refs import resolve
+
+    version = resolve(context.db, ref)
+    question = " ".join(words) or ("" if sys.stdin.isatty() else sys.stdin.read().strip())
+    if not question:
+        raise BadInput("There is no question.", mend='ollama-ft run "When do you open?"')
+    with context.workshop() as shop:
+        streamed = None if as_json else lambda piece: click.echo(piece, nl=False)
+        answer = loop.ask(shop, version, question, streamed)
+    if as_json:
+        body = {"version": version.tag, "answer": answer.text, "done_reason": answer.done_reason}
+        print_json(body | {"answer_tokens": answer.answer_tokens})
+    else:
+        click.echo()
+        if not answer.done:
+            click.echo("(the runtime broke the answer off)", err=True)

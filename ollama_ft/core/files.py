@@ -1,0 +1,68 @@
+"""Files that are whole or not there: digests, atomic writing, content-addressed artefacts."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from ollama_ft.core.errors import OutOfResources
+
+CHUNK = 1 << 20
+
+
+def digest_bytes(content: bytes) -> str:
+    """Return "sha256:<hex>" of `content`."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def digest_file(path: Path) -> str:
+    """Return "sha256:<hex>" of the file's content, read in pieces."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
+    """Let `write` fill a temporary file, sync it, then give it the name `path`.
+
+    Raises OutOfResources when the disk is full. Whatever is raised, `path` is as it was before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise OutOfResources(f"The disk is full; {path.name} was not written.") from error
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write `content` to `path` as a whole or not at all; see write_atomic."""
+    return write_atomic(path, lambda file: file.write(content))
+
+
+def freeze(folder: Path, content: bytes, suffix: str) -> tuple[str, Path]:
+    """Store `content` in `folder` under its own digest; return the digest and the path."""
+    digest = digest_bytes(content)
+    path = artefact(folder, digest, suffix)
+    if not path.exists():
+        write_bytes(path, content)
+    return digest, path
+
+
+def artefact(folder: Path, digest: str, suffix: str) -> Path:
+    """The path that `freeze` gives to the content with this digest."""
+    return folder / f"{digest.removeprefix('sha256:')}{suffix}"

@@ -1,0 +1,94 @@
+"""The home: where the catalog, the store, the datasets and the exported Modelfiles live."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_ft.core.errors import Conflict
+
+MARKER = "ollama-ft.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """The folder that everything of ours is in, and how it was chosen."""
+
+    path: Path
+    origin: str  # "--home" | "OLLAMA_FT_HOME" | "project" | "user"
+
+    @property
+    def catalog(self) -> Path:
+        """The SQLite file."""
+        return self.path / "registry" / "catalog.db"
+
+    @property
+    def models(self) -> Path:
+        """The store, in Ollama's own layout."""
+        return self.path / "registry" / "models"
+
+    @property
+    def modelfiles(self) -> Path:
+        """Exported Modelfiles: modelfiles/<family>/vN.Modelfile."""
+        return self.path / "modelfiles"
+
+    def data(self, kind: str) -> Path:
+        """The folder for artefacts of one kind: datasets, runs, proofs, evaluations."""
+        return self.path / "data" / kind
+
+    def texts(self, kind: str) -> list[Path]:
+        """Folders for one kind of text (recipes, bases …), the home's own first: it wins."""
+        return [self.path / "registry" / kind, shipped() / "registry" / kind]
+
+    @contextmanager
+    def lock(self, family: str) -> Iterator[None]:
+        """Hold the family's lock, so that two commands never work on it at once.
+
+        Raises Conflict, with the owner's process id, if another process holds it. A lock dies
+        with its owner.
+        """
+        from filelock import FileLock, Timeout
+
+        folder = self.path / "registry" / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        owner = folder / f"{family.replace('/', '--')}.pid"
+        lock = FileLock(owner.with_suffix(".lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            pid = owner.read_text().strip() if owner.exists() else "unknown"
+            raise Conflict(
+                f"{family} is being worked on by process {pid}.",
+                mend=f"wait for it, or end it: kill {pid}",
+            ) from error
+        try:
+            owner.write_text(f"{os.getpid()}\n")
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+
+def find_home(flag: Path | None, env: Mapping[str, str], start: Path) -> Home:
+    """Choose the home: --home, OLLAMA_FT_HOME, a parent folder with ollama-ft.yaml, user data."""
+    if flag is not None:
+        return Home(path=flag.absolute(), origin="--home")
+    if named := env.get("OLLAMA_FT_HOME", "").strip():
+        return Home(path=Path(named).expanduser().absolute(), origin="OLLAMA_FT_HOME")
+    for folder in (start.absolute(), *start.absolute().parents):
+        if (folder / MARKER).is_file():
+            return Home(path=folder, origin="project")
+    from platformdirs import user_data_path
+
+    return Home(path=user_data_path("ollama-ft", appauthor=False), origin="user")
+
+
+def shipped() -> Path:
+    """The folder with the texts that came with ollama-ft: registry/, modelfiles/, data/.
+
+    In a wheel they lie inside the package; in a checkout, beside it.
+    """
+    package = Path(__file__).parent.parent
+    inside = package / "shipped"
+    return inside if inside.is_dir() else package.parent

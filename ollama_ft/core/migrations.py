@@ -1,0 +1,171 @@
+"""Every change ever made to the catalog, oldest first. Add at the end; never edit a step."""
+
+from ollama_ft.core.sqlite import Database, Migrations
+
+migrations = Migrations("ollama_ft")
+
+ROW = {"id": int, "at": str}
+
+
+def _table(
+    db: Database,
+    name: str,
+    columns: dict[str, type],
+    parents: dict[str, str] | None = None,
+    nullable: frozenset[str] = frozenset(),
+) -> None:
+    # `parents` maps a column to the table whose id it holds.
+    db.table(name).create(
+        ROW | columns,
+        pk="id",
+        foreign_keys=[(column, table, "id") for column, table in (parents or {}).items()],
+        not_null={"at", *columns} - nullable,
+        strict=True,
+    )
+
+
+@migrations()
+def m001_bases_and_families(db: Database) -> None:
+    """What stages/base.py and stages/family.py append."""
+    _table(
+        db,
+        "bases",
+        {"name": str, "pinned": str, "blob_digest": str, "manifest_digest": str, "size": int}
+        | {"architecture": str, "parameter_size": str, "quantization": str, "licence": str}
+        | {"source_json": str},
+    )
+    _table(
+        db,
+        "families",
+        {"name": str, "base": int, "system": str, "template": str, "parameters_json": str},
+        {"base": "bases"},
+    )
+    _table(db, "uses", {"family": str})
+    db.table("families").create_index(["name"], unique=True)
+
+
+@migrations()
+def m002_what_is_trained(db: Database) -> None:
+    """What stages/dataset.py, stages/train.py and stages/convert.py append."""
+    _table(
+        db,
+        "datasets",
+        {"family": str, "digest": str, "parent": int, "rows": int, "train": int}
+        | {"validation": int, "test": int, "duplicates": int, "conflicts": int}
+        | {"sources_json": str},
+        {"parent": "datasets"},
+        frozenset({"parent"}),
+    )
+    _table(db, "recipes", {"name": str, "digest": str, "text": str})
+    _table(
+        db,
+        "runs",
+        {"family": str, "digest": str, "base": int, "dataset": int, "recipe": int, "seed": int}
+        | {"prompt_digest": str, "peft_digest": str, "seconds": float, "metrics_json": str}
+        | {"software_json": str, "place": str},
+        {"base": "bases", "dataset": "datasets", "recipe": "recipes"},
+    )
+    _table(
+        db,
+        "adapters",
+        {"run": int, "digest": str, "size": int, "tensors": int, "max_error": float},
+        {"run": "runs"},
+    )
+
+
+@migrations()
+def m003_what_is_served(db: Database) -> None:
+    """What stages/family.py, publish.py, verify.py, evaluate.py and promote.py append."""
+    _table(
+        db,
+        "versions",
+        {"family": str, "number": int, "digest": str, "base": int, "run": int, "adapter": int}
+        | {"dataset": int, "parent": int, "system": str, "template": str, "parameters_json": str},
+        {"base": "bases", "run": "runs", "adapter": "adapters", "dataset": "datasets"}
+        | {"parent": "versions"},
+        frozenset({"run", "adapter", "dataset", "parent"}),
+    )
+    db.table("versions").create_index(["family", "number"], unique=True)
+    _table(
+        db,
+        "publications",
+        {"version": int, "runtime": str, "runtime_version": str, "address": str, "route": str}
+        | {"tag": str, "digest": str, "capabilities_json": str},
+        {"version": "versions"},
+    )
+    _table(
+        db,
+        "proofs",
+        {"version": int, "publication": int, "passed": int, "digest": str, "figures_json": str},
+        {"version": "versions", "publication": "publications"},
+    )
+    _table(
+        db,
+        "evaluations",
+        {"version": int, "suite_digest": str, "questions": int, "right": int}
+        | {"perplexity": float, "digest": str, "metrics_json": str},
+        {"version": "versions"},
+        frozenset({"perplexity"}),
+    )
+    moves = {"family": str, "version": int, "action": str, "parent": int, "reason": str}
+    to_parent = {"version": "versions"}
+    _table(db, "intents", moves, to_parent, frozenset({"parent"}))
+    _table(
+        db,
+        "promotions",
+        {"intent": int} | moves | {"outcome": str, "digest": str},
+        to_parent | {"intent": "intents", "parent": "promotions"},
+        frozenset({"parent"}),
+    )
+    db.table("promotions").create_index(["intent"], unique=True)
+
+
+@migrations()
+def m004_views(db: Database) -> None:
+    """`live`, `status` and `versions_view`: read over the newest rows, never stored."""
+    db.create_view(
+        "live",
+        """
+        select p.family, p.version, v.number, p.id as promotion, p.parent, p.at as since
+        from promotions p join versions v on v.id = p.version
+        where p.id in (select max(id) from promotions where outcome = 'done' group by family)
+        """,
+    )
+    db.create_view(
+        "status",
+        """
+        select v.id as version, v.family, v.number,
+          case
+            when v.id = live.version then 'live'
+            when v.id = previous.version then 'previous'
+            when v.number = 0 then 'base'
+            when proof.passed is null then 'unproved'
+            when proof.passed = 0 then 'failed'
+            when exists (select 1 from promotions where version = v.id and outcome = 'done')
+              then 'retired'
+            else 'candidate'
+          end as status
+        from versions v
+        left join live on live.family = v.family
+        left join promotions previous on previous.id = live.parent
+        left join proofs proof
+          on proof.id = (select max(id) from proofs where version = v.id)
+        """,
+    )
+    db.create_view(
+        "versions_view",
+        """
+        select v.id as version, v.family, v.number, v.at, v.digest, status.status,
+          parent.number as parent, a.size, a.digest as adapter_digest, d.rows, d.digest as dataset,
+          e.questions, e.right, e.perplexity, b.name as base, b.size as base_size
+        from versions v
+        join status on status.version = v.id
+        join bases b on b.id = v.base
+        left join versions parent on parent.id = v.parent
+        left join adapters a on a.id = v.adapter
+        left join datasets d on d.id = v.dataset
+        left join evaluations e
+          on e.id = (select max(id) from evaluations where version = v.id)
+        where v.number = 0 or status.status != 'unproved'
+        """,
+    )

@@ -1,0 +1,76 @@
+"""Settings: flag > OLLAMA_FT_* > the home's ollama-ft.yaml > default. Each knows who won."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_ft.core.errors import BadInput
+from ollama_ft.core.home import MARKER
+
+DEFAULTS = {
+    "host": "",
+    "recipe": "",
+    "progress": "auto",
+    "evaluate_workers": "4",
+}
+MEANINGS = {
+    "host": "The runtime's address; empty = OLLAMA_HOST, then the default, then embedded.",
+    "recipe": "The recipe for `new` and `train`; empty = the one the base's family names.",
+    "progress": "auto | plain | json | none",
+    "evaluate_workers": "How many questions are asked at the same time.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One value and where it came from."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def load_settings(
+    home: Path, env: Mapping[str, str], flags: Mapping[str, str | None]
+) -> dict[str, Setting]:
+    """All settings, each with its origin. Raises BadInput for a key that there is not."""
+    from_file = _read(home / MARKER)
+    settings = {}
+    for key, default in DEFAULTS.items():
+        variable = f"OLLAMA_FT_{key.upper()}"
+        if (flag := flags.get(key)) is not None:
+            settings[key] = Setting(key=key, value=flag, origin="flag")
+        elif variable in env:
+            settings[key] = Setting(key=key, value=env[variable], origin=variable)
+        elif key in from_file:
+            settings[key] = Setting(key=key, value=from_file[key], origin=str(home / MARKER))
+        else:
+            settings[key] = Setting(key=key, value=default, origin="default")
+    return settings
+
+
+def _read(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        loaded = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, CommentedMap):
+        raise BadInput(f"{path} must hold `key: value` lines.", mend="ollama-ft config show")
+    for key in loaded:
+        if key not in DEFAULTS:
+            near = difflib.get_close_matches(str(key), DEFAULTS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            line = loaded.lc.key(key)[0] + 1
+            raise BadInput(
+                f"{path}, line {line}: {key!r} is no setting.{hint}", mend="ollama-ft config show"
+            )
+    return {str(key): str(value) for key, value in loaded.items()}

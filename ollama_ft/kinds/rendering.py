@@ -1,0 +1,99 @@
+"""Training text as the runtime itself renders it, and the tokens that are trained on.
+
+No template is guessed anywhere: the runtime renders the conversation up to the answer, and again
+with the answer and one more question behind it. What stands between the two is exactly what a
+served model has to write, and how it has to end.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ollama_ft.core.conversation import Conversation, Message
+from ollama_ft.core.errors import BadInput, Unsupported
+from ollama_ft.core.files import digest_bytes
+from ollama_ft.kinds.trainers.job import Row
+from ollama_ft.weights.tokenizer import Tokenizer
+
+Render = Callable[[Sequence[Message]], str]
+
+# One conversation for each way in which templates differ: a bare question, a system message of its
+# own, an earlier exchange, and text outside ASCII. Their renderings together name a prompt.
+PROBES: tuple[tuple[Message, ...], ...] = (
+    (Message(role="user", content="What is this?"),),
+    (
+        Message(role="system", content="Answer in one word."),
+        Message(role="user", content="Is it ready?"),
+    ),
+    (
+        Message(role="user", content="Hello"),
+        Message(role="assistant", content="Hello! How can I help?"),
+        Message(role="user", content="  Tell me more.\n"),
+    ),
+    (Message(role="user", content="你们几点开门？ “Øre” 🙂"),),
+)
+NEXT = Message(role="user", content="And then?")
+PARALLEL = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """One conversation as the runtime renders it: prompt, then `target`, the text to learn."""
+
+    prompt: str
+    target: str
+
+
+def prompt_digest(render: Render) -> str:
+    """Name what the runtime makes of messages: the digest of the rendered probes."""
+    return digest_bytes("\x00".join(render(probe) for probe in PROBES).encode())
+
+
+def render_rows(render: Render, rows: Sequence[Conversation]) -> list[Rendered]:
+    """Render every row, a few at a time, in the rows' order.
+
+    Raises Unsupported if the runtime renders an answer differently from how it has to be written:
+    a model trained on it would be served other text than it learned.
+    """
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return list(pool.map(lambda row: _render(render, row), rows))
+
+
+def _render(render: Render, row: Conversation) -> Rendered:
+    prompt = render(row.prompt)
+    whole = render((*row.prompt, Message(role="assistant", content=row.answer), NEXT))
+    written = prompt + row.answer
+    if not whole.startswith(written):
+        raise Unsupported(
+            "The runtime does not render this answer as it stands, so it cannot be trained: "
+            f"{row.answer[:60]!r}. Rendered: {whole[len(prompt) : len(prompt) + 60]!r}.",
+            mend="take spaces at the ends and <think> blocks out of the answers",
+        )
+    return Rendered(prompt=prompt, target=row.answer + whole[len(written) :])
+
+
+def tokenise(tokenizer: Tokenizer, rendered: Rendered, answer: str) -> Row:
+    """The row's token ids: the prompt's, then the answer's up to and with its turn-end token.
+
+    The turn-end token is the first end-of-generation token that the runtime's rendering puts
+    behind the answer; where a template has none it is the end-of-sequence token.
+    """
+    prompt = tokenizer.encode(rendered.prompt)
+    written = tokenizer.encode(rendered.target, add_bos=False)
+    text = tokenizer.encode(answer, add_bos=False)
+    end = next((i for i, token in enumerate(written) if token in tokenizer.end_ids), None)
+    if end is None or end > len(text) + 3:
+        return Row(prompt=tuple(prompt), answer=(*text, tokenizer.eos_id))
+    return Row(prompt=tuple(prompt), answer=tuple(written[: end + 1]))
+
+
+def check_lengths(rows: Sequence[Row], max_length: int) -> None:
+    """Raise BadInput if a row is longer than `max_length` tokens; say how many and how long."""
+    lengths = [len(row.prompt) + len(row.answer) for row in rows]
+    longer = [length for length in lengths if length > max_length]
+    if longer:
+        raise BadInput(
+            f"{len(longer)} of {len(lengths)} rows are longer than max_length = {max_length} "
+            f"tokens as the runtime renders them; the longest has {max(longer)}.",
+            mend=f"ollama-ft train --set max_length={max(longer)} …",
+        )

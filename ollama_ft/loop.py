@@ -1,0 +1,288 @@
+"""The whole story: from an Ollama name to a live, proven version, and back.
+
+base → dataset → train → convert → publish → verify → evaluate → promote. Each stage does one thing
+and leaves one row; here they are put one behind the other. Running a function again with the same
+arguments finds the rows that are there and goes on from the first one that is not.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ollama_ft.core.catalog import newest, row
+from ollama_ft.core.errors import Conflict, GateFailed, NotFound, ProofFailed
+from ollama_ft.core.events import Emit, Note, Stage
+from ollama_ft.core.home import Home
+from ollama_ft.core.recipe import Recipe
+from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
+from ollama_ft.core.refs import live
+from ollama_ft.core.sqlite import Database
+from ollama_ft.runtime.answers import Answer
+from ollama_ft.runtime.client import Ollama, user_message
+from ollama_ft.runtime.publish import point as move_tag
+from ollama_ft.stages import base as bases
+from ollama_ft.stages import convert as conversion
+from ollama_ft.stages import dataset as datasets
+from ollama_ft.stages import evaluate as evaluation
+from ollama_ft.stages import family as families
+from ollama_ft.stages import promote as promotion
+from ollama_ft.stages import publish as publishing
+from ollama_ft.stages import verify as proving
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What every step works with: the catalog, the home, a runtime, and who is told."""
+
+    db: Database
+    home: Home
+    client: Ollama
+    emit: Emit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a family is to be taught, and how."""
+
+    files: tuple[Path, ...]
+    format: str | None
+    recipe: Recipe
+    recipe_name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A trained version with its proof, its figures beside the base's, and whether it is live."""
+
+    version: Version
+    proof: Proof
+    base: Evaluation
+    before: Evaluation  # of the version that was live; the base's, if that was
+    after: Evaluation
+    promoted: bool
+
+
+def new(
+    shop: Workshop,
+    name: str,
+    base_name: str,
+    *,
+    system: str | None = None,
+    parameters: Mapping[str, object] | None = None,
+) -> Family:
+    """Start the family `name` on a base: fetch and pin it, publish v0, make that live.
+
+    `system` None keeps the base's own. Parameters are added to the base's; answers are greedy
+    (temperature 0) unless they say otherwise, since that is how versions are judged.
+
+    Raises NotFound, Conflict, BadInput, RuntimeUnavailable; an unfinished family is finished by
+    the same command.
+    """
+    families.check_name(name)
+    shop.emit(Stage(name="base", text=f"fetching and pinning {base_name}"))
+    base, shown = bases.pin(shop.db, shop.home, shop.client, base_name, shop.emit)
+    family = families.create(
+        shop.db,
+        name,
+        base,
+        system=shown.system if system is None else system,
+        template=shown.template,
+        parameters={"temperature": 0} | dict(shown.parameters) | dict(parameters or {}),
+    )
+    families.use(shop.db, name)
+    version = publishing.register(shop.db, family, None)
+    publishing.bring(shop.db, shop.home, shop.client, version)
+    if live(shop.db, name) is None:
+        promotion.promote(shop.db, version, pointer(shop), "the bare base")
+    return family
+
+
+def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
+    """Add the lesson's files to the family's dataset and make a version from all of it.
+
+    The version becomes live if it is proved and, on the same questions, answers no fewer right
+    than the live one.
+
+    Raises ProofFailed or GateFailed when it does not; it is kept, and the live one stays.
+    """
+    shop.emit(Stage(name="dataset", text="reading " + ", ".join(f.name for f in lesson.files)))
+    dataset = datasets.freeze(
+        shop.db, shop.home, family.name, list(lesson.files), format=lesson.format
+    )
+    shop.emit(Note(text=_describe(dataset)))
+    return make(shop, family, dataset, lesson)
+
+
+def make(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> Outcome:
+    """Train, convert, publish, prove, evaluate and promote one version from a frozen dataset."""
+    from ollama_ft.stages.train import train
+
+    rows = datasets.load(shop.home, dataset)
+    suite = evaluation.test_suite(rows)
+    v0 = row(shop.db, Version, _number_zero(shop.db, family))
+    publishing.bring(shop.db, shop.home, shop.client, v0)
+    shop.emit(Stage(name="train", text=f"{dataset.train} rows, recipe {lesson.recipe_name}"))
+    run = train(
+        shop.db,
+        shop.home,
+        family,
+        dataset,
+        rows,
+        lesson.recipe,
+        lesson.recipe_name,
+        lambda messages: shop.client.render(v0.tag, messages),
+        shop.emit,
+    )
+    shop.emit(Stage(name="convert", text="writing the adapter as GGUF"))
+    adapter = conversion.convert(shop.db, shop.home, run)
+    version = publishing.register(shop.db, family, adapter)
+    proof = prove(shop, version, v0)
+    return _judge(shop, version, proof, v0, suite)
+
+
+def prove(shop: Workshop, version: Version, v0: Version, route: str | None = None) -> Proof:
+    """Bring a version to the runtime and prove it there. Raises ProofFailed if it fails."""
+    shop.emit(Stage(name="publish", text=f"bringing {version.tag} to {shop.client.address.url}"))
+    publication = publishing.bring(shop.db, shop.home, shop.client, version, route=route)
+    proof = newest(shop.db, Proof, version=version.key, publication=publication.key)
+    if proof is None:
+        shop.emit(Stage(name="prove", text="asking the runtime what the trainer was asked"))
+        proof = proving.verify(shop.db, shop.home, shop.client, version, publication, v0.tag)
+    if not proof.passed:
+        raise ProofFailed(
+            f"{version.tag} is not served as it was trained: {failed_checks(proof)}.",
+            mend=f"ollama-ft show {version.tag} --proof",
+        )
+    return proof
+
+
+def _judge(
+    shop: Workshop, version: Version, proof: Proof, v0: Version, suite: evaluation.Suite
+) -> Outcome:
+    current = live(shop.db, version.family)
+    before = current.version if current else v0
+    shop.emit(Stage(name="evaluate", text=f"{len(suite.questions)} questions never trained on"))
+    scored = {
+        v.key: evaluation.evaluate(shop.db, shop.home, shop.client, v, suite, shop.emit)
+        for v in (v0, before, version)
+    }
+    outcome = Outcome(
+        version=version,
+        proof=proof,
+        base=scored[v0.key],
+        before=scored[before.key],
+        after=scored[version.key],
+        promoted=True,
+    )
+    if outcome.after.right < outcome.before.right:
+        raise GateFailed(
+            f"{version.tag} answers {outcome.after.right} of {outcome.after.questions} questions "
+            f"right, {before.tag} {outcome.before.right}. {before.tag} stays live; "
+            f"{version.tag} is kept.",
+            mend=f"ollama-ft diff {before.tag} {version.tag}",
+        )
+    shop.emit(Stage(name="promote", text=f"{version.family}:latest → {version.tag}"))
+    reason = f"{outcome.after.right} of {outcome.after.questions} right"
+    promotion.promote(shop.db, version, pointer(shop), reason)
+    return outcome
+
+
+def resume(shop: Workshop, family: Family) -> Outcome:
+    """Go on with the family's newest training that was not finished, as it was begun.
+
+    Raises NotFound if there is none.
+    """
+    from ollama_ft.stages.train import unfinished
+
+    dataset, recipe, name = unfinished(shop.db, shop.home, family)
+    return make(
+        shop, family, dataset, Lesson(files=(), format=None, recipe=recipe, recipe_name=name)
+    )
+
+
+def evaluate(shop: Workshop, version: Version) -> Evaluation:
+    """Ask a version the test questions of the family's newest dataset; return the scores."""
+    dataset = newest(shop.db, Dataset, family=version.family)
+    if dataset is None:
+        raise NotFound(
+            f"{version.family} has no data yet, so there are no questions.",
+            mend=f"ollama-ft train {version.family} --data faq.jsonl",
+        )
+    suite = evaluation.test_suite(datasets.load(shop.home, dataset))
+    publishing.bring(shop.db, shop.home, shop.client, version)
+    return evaluation.evaluate(shop.db, shop.home, shop.client, version, suite, shop.emit)
+
+
+def ask(
+    shop: Workshop, version: Version, question: str, on_text: Callable[[str], None] | None
+) -> Answer:
+    """Ask a version one question, as anybody would who talks to the runtime."""
+    publishing.bring(shop.db, shop.home, shop.client, version)
+    return shop.client.chat(version.tag, user_message(question), on_text=on_text, think=False)
+
+
+def promote(shop: Workshop, version: Version, reason: str) -> Promotion:
+    """Make a proved version live at this runtime, bringing it there first if need be."""
+    return promotion.promote(shop.db, version, pointer(shop), reason)
+
+
+def rollback(shop: Workshop, family: Family, target: Version | None, reason: str) -> Promotion:
+    """Return to the version that was live before, or further back to `target`."""
+    steps = 1 if target is None else _steps_to(shop.db, family, target)
+    return promotion.rollback(shop.db, family, pointer(shop), reason, steps)
+
+
+def mend(shop: Workshop) -> list[Promotion]:
+    """Finish the moves of the live pointer that a crash interrupted."""
+    return [promotion.mend(shop.db, i, pointer(shop)) for i in promotion.pending(shop.db)]
+
+
+def pointer(shop: Workshop) -> Callable[[Version], str]:
+    """How `family:latest` is moved here: bring the version if it is not there, copy, read back."""
+
+    def point(version: Version) -> str:
+        publishing.bring(shop.db, shop.home, shop.client, version)
+        return move_tag(shop.client, version.tag, f"{version.family}:latest")
+
+    return point
+
+
+def failed_checks(proof: Proof) -> str:
+    """The names of the checks that a proof failed, in words."""
+    checks = json.loads(proof.figures_json)
+    return ", ".join(name for name, check in checks.items() if not check["passed"]) or "none"
+
+
+def _steps_to(db: Database, family: Family, target: Version) -> int:
+    current = live(db, family.name)
+    steps, at = 0, current.promotion if current else None
+    while at is not None and (steps == 0 or at.version != target.id):
+        at = row(db, Promotion, at.parent) if at.parent else None
+        steps += 1
+    if at is None:
+        raise Conflict(
+            f"{target.tag} was not live before what is live now.",
+            mend=f"ollama-ft promote {target.tag}",
+        )
+    return steps
+
+
+def _number_zero(db: Database, family: Family) -> int:
+    version = newest(db, Version, family=family.name, number=0)
+    if version is None:
+        base = row(db, Base, family.base)
+        raise Conflict(
+            f"{family.name} was never finished.",
+            mend=f"ollama-ft new {family.name} --from {base.name}",
+        )
+    return version.key
+
+
+def _describe(dataset: Dataset) -> str:
+    text = (
+        f"{dataset.rows} rows: {dataset.train} to train, {dataset.validation} to validate, "
+        f"{dataset.test} to ask afterwards"
+    )
+    dropped = f"; {dataset.duplicates} duplicates dropped" if dataset.duplicates else ""
+    return text + dropped

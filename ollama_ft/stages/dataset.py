@@ -1,0 +1,142 @@
+"""Freezing a dataset: rows of files become a content-addressed list of conversations with a split.
+
+Reads:  datasets
+Writes: datasets
+
+A family's data grows: each freezing starts from the family's newest dataset. A row stays in the
+split where it is when others come, since the split hangs on the row's own question alone.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ollama_ft.core.catalog import append, newest
+from ollama_ft.core.conversation import SPLITS, Conversation
+from ollama_ft.core.errors import Conflict, NotEnoughData, NotFound
+from ollama_ft.core.files import artefact, digest_bytes
+from ollama_ft.core.files import freeze as store
+from ollama_ft.core.home import Home
+from ollama_ft.core.records import Dataset
+from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.formats import read_rows
+from ollama_ft.kinds.splits import choose_split
+
+LEAST = 8  # rows to train on; fewer than one batch teach nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """Conversations in canonical order, each with its split, and what was left out."""
+
+    rows: tuple[Conversation, ...]
+    duplicates: int
+    conflicts: int
+
+    @property
+    def content(self) -> bytes:
+        """The artefact: one canonical JSON line for each row."""
+        return "".join(f"{row.line}\n" for row in self.rows).encode()
+
+    def count(self, split: str) -> int:
+        """How many rows are in one split."""
+        return sum(row.split == split for row in self.rows)
+
+
+def freeze(
+    db: Database, home: Home, family: str, files: Sequence[Path], *, format: str | None = None
+) -> Dataset:
+    """Add the rows of `files` to the family's newest dataset; return the row of the result.
+
+    The same files again give the same dataset and the same row.
+
+    Raises BadInput for the first row that is not fit; NotEnoughData below LEAST rows to train on.
+    Nothing is written then.
+    """
+    previous = newest(db, Dataset, family=family)
+    counts: dict[str, int] = {}
+    fresh = [row for path in files for row in _read(path, format, counts)]
+    frozen = build(fresh, load(home, previous) if previous else ())
+    _check_enough(frozen)
+    content = frozen.content
+    if previous and previous.digest == digest_bytes(content):
+        return previous
+    digest, _ = store(home.data("datasets"), content, ".jsonl")
+    return append(
+        db,
+        Dataset(
+            family=family,
+            digest=digest,
+            parent=previous.id if previous else None,
+            rows=len(frozen.rows),
+            train=frozen.count("train"),
+            validation=frozen.count("validation"),
+            test=frozen.count("test"),
+            duplicates=frozen.duplicates,
+            conflicts=frozen.conflicts,
+            sources_json=json.dumps(counts, ensure_ascii=False, sort_keys=True),
+        ),
+    )
+
+
+def load(home: Home, dataset: Dataset) -> list[Conversation]:
+    """The rows of a frozen dataset.
+
+    Raises NotFound if its file is gone, Conflict if it was changed.
+    """
+    path = artefact(home.data("datasets"), dataset.digest, ".jsonl")
+    mend = "ollama-ft doctor, or freeze the data anew: ollama-ft train --data …"
+    if not path.is_file():
+        raise NotFound(f"The file of dataset {dataset.digest[7:19]} is gone: {path}.", mend=mend)
+    content = path.read_bytes()
+    if digest_bytes(content) != dataset.digest:
+        raise Conflict(f"{path} was changed after it was frozen.", mend=mend)
+    return [Conversation.from_json(json.loads(line)) for line in content.split(b"\n") if line]
+
+
+def build(rows: Iterable[Conversation], previous: Iterable[Conversation] = ()) -> Frozen:
+    """Join new rows to earlier ones; pure.
+
+    Two rows that ask the same in the same context are one row: a duplicate if they answer the
+    same, else a conflict, and the newer answer stands. A split that a row names wins; a row that
+    was in already keeps its own; else the question's hash decides.
+    """
+    kept: dict[bytes, Conversation] = {row.prompt_key: row for row in previous}
+    duplicates = conflicts = 0
+    for row in rows:
+        earlier = kept.get(row.prompt_key)
+        if earlier is None:
+            kept[row.prompt_key] = row
+        elif earlier.answer_key == row.answer_key:
+            duplicates += 1
+            kept[row.prompt_key] = replace(earlier, split=row.split or earlier.split)
+        else:
+            conflicts += 1
+            kept[row.prompt_key] = replace(row, split=row.split or earlier.split)
+    split = [replace(row, split=choose_split(row)) for row in kept.values()]
+    return Frozen(
+        rows=tuple(sorted(split, key=lambda row: (row.question_key, row.line))),
+        duplicates=duplicates,
+        conflicts=conflicts,
+    )
+
+
+def _read(path: Path, format: str | None, counts: dict[str, int]) -> Iterable[Conversation]:
+    # Two files of one name are told apart by their folders only when they must be.
+    name = path.name if path.name not in counts else str(path)
+    counts[name] = 0
+    for _, row in read_rows(path, format):
+        counts[name] += 1
+        yield row
+
+
+def _check_enough(frozen: Frozen) -> None:
+    train = frozen.count("train")
+    if train < LEAST:
+        others = ", ".join(f"{frozen.count(name)} {name}" for name in SPLITS[1:])
+        raise NotEnoughData(
+            f"{len(frozen.rows)} rows leave {train} to train on ({others}); {LEAST} are the least, "
+            f"{LEAST - train} are missing.",
+            mend='add more rows, or give rows "split": "train"',
+        )

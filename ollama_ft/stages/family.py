@@ -1,0 +1,76 @@
+"""A family: a line of versions under one Ollama name, all with the same prompt.
+
+Reads:  bases, families
+Writes: families, uses
+"""
+
+import json
+import re
+from collections.abc import Mapping
+
+from ollama_ft.core.catalog import append, newest
+from ollama_ft.core.errors import BadInput, Conflict
+from ollama_ft.core.records import Base, Family, Use
+from ollama_ft.core.sqlite import Database
+
+NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,79}")
+
+
+def derive_name(base_name: str) -> str:
+    """The family's name for a base when none is given: "qwen2.5:0.5b" → "qwen2.5-0.5b-ft"."""
+    model, _, tag = base_name.rsplit("/", 1)[-1].removesuffix(".gguf").partition(":")
+    parts = [model, *([tag] if tag and tag != "latest" else []), "ft"]
+    return re.sub(r"[^a-z0-9_.-]+", "-", "-".join(parts).lower()).strip("-.")[-80:]
+
+
+def create(
+    db: Database,
+    name: str,
+    base: Base,
+    *,
+    system: str,
+    template: str,
+    parameters: Mapping[str, object],
+) -> Family:
+    """Start a family on `base`, or return the one that was started just so.
+
+    Raises BadInput if Ollama would not take the name, Conflict if the family stands on other
+    ground (another base or prompt); nothing is written then.
+    """
+    check_name(name)
+    wanted = Family(
+        name=name,
+        base=base.key,
+        system=system,
+        template=template,
+        parameters_json=json.dumps(parameters, ensure_ascii=False, sort_keys=True),
+    )
+    found = newest(db, Family, name=name)
+    if found is None:
+        return append(db, wanted)
+    same = ("base", "system", "template", "parameters_json")
+    differing = [key for key in same if getattr(found, key) != getattr(wanted, key)]
+    if differing:
+        what = ", ".join(key.removesuffix("_json") for key in differing)
+        raise Conflict(
+            f"There is a family {name} already, with another {what}.",
+            mend=f"ollama-ft train {name} --data …, or choose another name",
+        )
+    return found
+
+
+def check_name(name: str) -> None:
+    """Raise BadInput unless `name` can be a family: an Ollama model name in lower case."""
+    if not NAME.fullmatch(name):
+        raise BadInput(
+            f"{name!r} cannot be a family's name: lower-case letters, digits, '_', '.', '-', "
+            "at most 80, beginning with a letter or digit.",
+            mend="ollama-ft new support --from …",
+        )
+
+
+def use(db: Database, name: str) -> None:
+    """Make `name` the family that commands act on when none is named."""
+    current = newest(db, Use)
+    if current is None or current.family != name:
+        append(db, Use(family=name))
