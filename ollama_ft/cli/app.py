@@ -130,7 +130,7 @@ class Root(click.Group):
             commands = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(title):
                 formatter.write_dl(
-                    [(name, c.get_short_help_str(70)) for name, c in commands if c is not None]
+                    [(name, c.get_short_help_str(76)) for name, c in commands if c is not None]
                 )
         with formatter.section("Aliases"):
             formatter.write_dl(list(ALIASES.items()))

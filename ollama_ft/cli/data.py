@@ -12,7 +12,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @click.group("data")
 def data_command() -> None:
-    """Look at data before it is trained on, and at what a family has."""
+    """Look at data: files before training, a family's rows."""
 
 
 @data_command.command("check")

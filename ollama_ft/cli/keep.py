@@ -22,7 +22,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @as_json
 @pass_context
 def doctor_command(context: Context, as_json: bool) -> None:
-    """Check machine, home, catalog, store and runtime; say what mends each finding."""
+    """Check everything, and say what mends each finding."""
     from ollama_ft.stages.doctor import examine
 
     findings = [*examine(context.db, context.home), _runtime(context)]
@@ -92,7 +92,7 @@ def config_schema() -> None:
 @click.command("plugins")
 @as_json
 def plugins_command(as_json: bool) -> None:
-    """List everything that came in by a door, built-in or not, and from where."""
+    """List what is plugged in, and from where."""
     from ollama_ft.core.plugins import everything
 
     loaded = everything()

@@ -64,7 +64,7 @@ def _current(context: Context) -> str | None:
 @click.argument("family", required=False)
 @pass_context
 def use_command(context: Context, family: str | None) -> None:
-    """Choose the family that commands act on; show it if none is given."""
+    """Choose the current family, or show it."""
     from ollama_ft.core import refs
     from ollama_ft.stages.family import use
 
@@ -80,7 +80,7 @@ def use_command(context: Context, family: str | None) -> None:
 @as_json
 @pass_context
 def show_command(context: Context, ref: str | None, part: str | None, as_json: bool) -> None:
-    """Show one version: where it comes from, its proof, its scores."""
+    """Show one version: its origin, proof and scores."""
     from ollama_ft.cli.describe import describe, modelfile_text, proof_text
     from ollama_ft.core.refs import resolve
 
@@ -119,7 +119,7 @@ def _plain(value: object) -> str:
 def diff_command(
     context: Context, first: str, second: str, everything: bool, md: bool, as_json: bool
 ) -> None:
-    """Compare two versions: parts, scores, and the questions that flipped.
+    """Compare two versions: parts, scores, flipped questions.
 
     \b
       ollama-ft diff v1 v2
@@ -161,7 +161,7 @@ def _markdown(head: list[str], rows: list[list[str]]) -> None:
 @as_json
 @pass_context
 def history_command(context: Context, family: str | None, as_json: bool) -> None:
-    """Show who became live, when and why: promotions and rollbacks, newest first."""
+    """Show what became live, when and why, newest first."""
     from ollama_ft.core import refs
     from ollama_ft.core.catalog import every, row
     from ollama_ft.core.records import Promotion, Version

@@ -52,7 +52,7 @@ def new_command(
     parameters: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Start a family on a base; with --data, train its first version.
+    """Start a family on a base; with --data, train v1.
 
     \b
       ollama-ft new --from qwen2.5:0.5b
@@ -135,7 +135,7 @@ def train_command(
 @as_json
 @pass_context
 def resume_command(context: Context, family: str | None, as_json: bool) -> None:
-    """Go on with the family's newest training, from its checkpoint, under the same recipe."""
+    """Go on with an interrupted training, from its checkpoint."""
     from ollama_ft import loop
     from ollama_ft.core import refs
 
@@ -150,7 +150,7 @@ def resume_command(context: Context, family: str | None, as_json: bool) -> None:
 @as_json
 @pass_context
 def eval_command(context: Context, ref: str | None, as_json: bool) -> None:
-    """Ask a version the questions that are kept for it, and score the answers."""
+    """Ask a version the questions kept for it; score the answers."""
     from ollama_ft import loop
     from ollama_ft.core.refs import resolve
 

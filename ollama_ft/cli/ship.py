@@ -21,7 +21,6 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_context
 def promote_command(context: Context, ref: str, reason: str, dry_run: bool, as_json: bool) -> None:
     """Make a proved version the live one."""
-    from ollama_ft import loop
     from ollama_ft.core.refs import live, resolve
     from ollama_ft.stages.promote import check_proof
 
@@ -32,6 +31,8 @@ def promote_command(context: Context, ref: str, reason: str, dry_run: bool, as_j
     if dry_run:
         _say(as_json, version.family, was, version.tag, "", dry_run=True)
         return
+    from ollama_ft import loop
+
     with context.home.lock(version.family), context.workshop() as shop:
         row = loop.promote(shop, version, reason)
     _say(as_json, version.family, was, version.tag, row.digest)
@@ -52,13 +53,12 @@ def rollback_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Go back to the version that was live before, or further back to REF.
+    """Go back to the version that was live before.
 
     \b
       ollama-ft rollback                 the version before
       ollama-ft rollback support:v0      all the way to the bare base
     """
-    from ollama_ft import loop
     from ollama_ft.core import refs
     from ollama_ft.core.catalog import newest, row
     from ollama_ft.core.records import Family, Version
@@ -78,6 +78,8 @@ def rollback_command(
     if dry_run:
         _say(as_json, found.name, was, target.tag, "", dry_run=True)
         return
+    from ollama_ft import loop
+
     with context.home.lock(found.name), context.workshop() as shop:
         moved = loop.rollback(shop, found, step, reason)
     _say(as_json, found.name, was, target.tag, moved.digest)
@@ -100,7 +102,7 @@ def _say(
 @as_json
 @pass_context
 def run_command(context: Context, words: tuple[str, ...], ref: str | None, as_json: bool) -> None:
-    """Ask the live version a question; without one, read it from stdin.
+    """Ask the live version a question (or stdin's).
 
     \b
       ollama-ft run "When do you open?"

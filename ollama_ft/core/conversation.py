@@ -105,7 +105,9 @@ def fold(text: str) -> str:
     Invisible format characters (zero-width spaces, direction marks) go.
     """
     plain = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
-    return " ".join("".join(c for c in plain if unicodedata.category(c) != "Cf").split())
+    seen = "".join(c for c in plain if unicodedata.category(c) != "Cf")
+    # Once more: casefolding can take a composed letter apart.
+    return " ".join(unicodedata.normalize("NFKC", seen).split())
 
 
 def normalise(text: str) -> str:

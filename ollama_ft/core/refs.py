@@ -64,6 +64,8 @@ def resolve(db: Database, ref: str | None) -> Version:
         return _live_version(db, current_family(db).name)
     if number := BARE_NUMBER.fullmatch(ref):
         return _numbered(db, current_family(db).name, int(number[1]))
+    if (digest := DIGEST.fullmatch(ref)) and newest(db, Family, name=ref) is None:
+        return _by_digest(db, digest[1])
     match = FORM.fullmatch(ref)
     if match is None:
         raise BadInput(
@@ -71,10 +73,7 @@ def resolve(db: Database, ref: str | None) -> Version:
             "support, support:v3, v3, support@prev, support~1, or 6 or more digits of a digest.",
             mend="ollama-ft list",
         )
-    named = match["family"]
-    if named and newest(db, Family, name=named) is None and (digest := DIGEST.fullmatch(ref)):
-        return _by_digest(db, digest[1])
-    return _in_family(db, family(db, named or None).name, match)
+    return _in_family(db, family(db, match["family"]).name, match)
 
 
 def _in_family(db: Database, name: str, match: re.Match[str]) -> Version:

@@ -100,7 +100,7 @@ def build(rows: Iterable[Conversation], previous: Iterable[Conversation] = ()) -
 
     Two rows that ask the same in the same context are one row: a duplicate if they answer the
     same, else a conflict, and the newer answer stands. A split that a row names wins; a row that
-    was in already keeps its own; else the question's hash decides.
+    was in already keeps its own; else the question's hash decides. Accepted texts likewise.
     """
     kept: dict[bytes, Conversation] = {row.prompt_key: row for row in previous}
     duplicates = conflicts = 0
@@ -110,7 +110,9 @@ def build(rows: Iterable[Conversation], previous: Iterable[Conversation] = ()) -
             kept[row.prompt_key] = row
         elif earlier.answer_key == row.answer_key:
             duplicates += 1
-            kept[row.prompt_key] = replace(earlier, split=row.split or earlier.split)
+            kept[row.prompt_key] = replace(
+                earlier, split=row.split or earlier.split, accept=row.accept or earlier.accept
+            )
         else:
             conflicts += 1
             kept[row.prompt_key] = replace(row, split=row.split or earlier.split)

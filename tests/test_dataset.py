@@ -1,0 +1,178 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ollama_ft.core.catalog import every
+from ollama_ft.core.conversation import Conversation, Message
+from ollama_ft.core.errors import BadInput, Conflict, NotEnoughData, NotFound
+from ollama_ft.core.records import Dataset
+from ollama_ft.kinds.report import check, summarise
+from ollama_ft.stages.dataset import LEAST, build, freeze, load
+
+
+def asked(question: str, answer: str = "A.", split: str | None = None, **fields) -> Conversation:
+    turns = (Message(role="user", content=question), Message(role="assistant", content=answer))
+    return Conversation(messages=turns, split=split, **fields)
+
+
+def many(count: int, start: int = 0) -> list[Conversation]:
+    return [asked(f"What is number {n}?", f"It is {n}.") for n in range(start, start + count)]
+
+
+def write(path: Path, rows: list[Conversation]) -> Path:
+    path.write_text("".join(row.line + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_the_split_is_about_seven_two_one():
+    frozen = build(many(2000))
+    shares = [frozen.count(name) / 2000 for name in ("train", "validation", "test")]
+    # Three standard deviations of a binomial share at n = 2000 are at most 0.031.
+    assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.031)
+
+
+def test_rows_stay_in_their_split_when_the_data_grows():
+    small, large = build(many(100)), build(many(300))
+    assert set(small.rows) < set(large.rows)
+    grown = build(many(200, start=100), small.rows)
+    assert grown.rows == large.rows
+
+
+def test_the_order_of_the_files_does_not_matter():
+    rows = many(50)
+    assert build(rows).content == build(rows[::-1]).content
+
+
+def test_equal_rows_are_one_and_counted():
+    frozen = build([asked("Who?", "Ada."), asked(" WHO", "ada"), asked("Who?", "Ada.")])
+    assert (len(frozen.rows), frozen.duplicates, frozen.conflicts) == (1, 2, 0)
+
+
+def test_of_two_answers_the_newer_stands_in_the_earlier_ones_split():
+    frozen = build([asked("Who?", "Bea.")], [asked("Who?", "Ada.", split="test")])
+    assert [(row.answer, row.split) for row in frozen.rows] == [("Bea.", "test")]
+    assert (frozen.duplicates, frozen.conflicts) == (0, 1)
+
+
+def test_a_named_split_wins():
+    assert build([asked("Who?", split="test")], [asked("Who?", split="train")]).rows[0].split == (
+        "test"
+    )
+    rows = build([asked(f"{n}?", split="validation") for n in range(30)]).rows
+    assert {row.split for row in rows} == {"validation"}
+
+
+def test_the_same_question_under_another_system_message_is_another_row():
+    plain = asked("Who?")
+    system = Message(role="system", content="Be brief.")
+    strict = Conversation(messages=(system, *plain.messages))
+    frozen = build([plain, strict])
+    assert (len(frozen.rows), frozen.duplicates) == (2, 0)
+    assert len({row.split for row in frozen.rows}) == 1, "one question, one split"
+
+
+def test_freezing_the_same_files_again_returns_the_same_row(db, home, tmp_path):
+    file = write(tmp_path / "faq.jsonl", many(40))
+    first = freeze(db, home, "bot", [file])
+    again = freeze(db, home, "bot", [file])
+    assert again == first
+    assert every(db, Dataset) == [first]
+    assert len(list(home.data("datasets").iterdir())) == 1
+
+
+def test_a_family_grows_from_its_newest_dataset(db, home, tmp_path):
+    first = freeze(db, home, "bot", [write(tmp_path / "one.jsonl", many(40))])
+    second = freeze(db, home, "bot", [write(tmp_path / "two.jsonl", many(25, start=30))])
+    assert (second.parent, second.rows, second.duplicates) == (first.id, 55, 10)
+    assert second.train + second.validation + second.test == 55
+    assert json.loads(second.sources_json) == {"two.jsonl": 25}
+    assert set(load(home, first)) < set(load(home, second))
+
+
+def test_another_family_starts_anew(db, home, tmp_path):
+    file = write(tmp_path / "one.jsonl", many(40))
+    one, two = freeze(db, home, "bot", [file]), freeze(db, home, "shop", [file])
+    assert (two.digest, two.parent) == (one.digest, None)
+
+
+def test_two_files_of_one_name_are_both_counted(db, home, tmp_path):
+    (tmp_path / "b").mkdir()
+    files = [write(tmp_path / "f.jsonl", many(20)), write(tmp_path / "b" / "f.jsonl", many(9, 20))]
+    frozen = freeze(db, home, "bot", files)
+    assert sorted(json.loads(frozen.sources_json).values()) == [9, 20]
+
+
+def test_too_little_to_train_on_says_how_much_is_missing(db, home, tmp_path):
+    rows = [asked(f"{n}?", split="train") for n in range(LEAST - 3)]
+    with pytest.raises(NotEnoughData, match="3 are missing"):
+        freeze(db, home, "bot", [write(tmp_path / "few.jsonl", rows)])
+    assert every(db, Dataset) == []
+    assert not home.data("datasets").exists()
+
+
+def test_a_bad_row_freezes_nothing(db, home, tmp_path):
+    file = write(tmp_path / "faq.jsonl", many(40))
+    with file.open("a") as out:
+        out.write("{broken\n")
+    with pytest.raises(BadInput, match="row 41"):
+        freeze(db, home, "bot", [file])
+    assert every(db, Dataset) == []
+
+
+def test_a_changed_or_lost_artefact_is_noticed(db, home, tmp_path):
+    frozen = freeze(db, home, "bot", [write(tmp_path / "faq.jsonl", many(40))])
+    (path,) = home.data("datasets").iterdir()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"It is 7.", b"It is 8."))
+    with pytest.raises(Conflict, match="changed"):
+        load(home, frozen)
+    path.unlink()
+    with pytest.raises(NotFound, match="gone"):
+        load(home, frozen)
+
+
+def test_lines_with_every_kind_of_line_break_in_them_come_back(db, home, tmp_path):
+    odd = [asked(f"{n}\u2028\x85\r\nq?", f"a\n\x0b\x0c\u2029{n}", split="train") for n in range(9)]
+    frozen = freeze(db, home, "bot", [write(tmp_path / "odd.jsonl", odd)])
+    assert set(load(home, frozen)) == set(odd)
+
+
+def test_the_report_counts_what_freezing_would_do(tmp_path):
+    rows = [*many(60), *many(5), asked("What is number 3?", "It is three.", split="test")]
+    report = check([write(tmp_path / "faq.jsonl", rows)])
+    frozen = build(rows)
+    assert (report.duplicates, report.conflicts) == (frozen.duplicates, frozen.conflicts) == (5, 1)
+    assert report.splits == dict(Counter(row.split for row in frozen.rows))
+    assert report.rows == 66
+    assert report.formats == {"faq.jsonl": "openai"}
+    assert "row 64 and faq.jsonl, row 66" in report.conflicting[0]
+
+
+def test_the_report_names_bad_rows_and_goes_on(tmp_path):
+    file = write(tmp_path / "faq.jsonl", many(30))
+    lines = file.read_text().splitlines()
+    lines[4], lines[8] = "{broken", '{"messages": []}'
+    file.write_text("\n".join(lines))
+    report = check([file])
+    assert (report.rows, report.bad_rows) == (28, 2)
+    assert ["row 5 " in report.bad[0], "row 9 " in report.bad[1]] == [True, True]
+
+
+def test_the_report_finds_a_question_on_both_sides_of_the_split():
+    context = (Message(role="user", content="Hi"), Message(role="assistant", content="Hello"))
+    inside = Conversation(messages=context + asked("Who?").messages, split="test")
+    report = summarise([asked("Who?", split="train"), inside])
+    assert (report.leaks, report.multi_turn) == (1, 1)
+    assert summarise([asked("Who?", split="train")]).leaks == 0
+
+
+def test_the_report_measures_lengths_scripts_and_roles():
+    report = summarise(
+        [asked("Who?", "Ada."), asked("谁？", "沈砚秋。"), asked("Where?", "Here it is")]
+    )
+    assert (report.answers.median, report.answers.longest) == (4, 10)
+    assert report.answers.longest_at == "row 3"
+    assert report.scripts == {"Latin": 2, "Chinese": 1}
+    assert report.roles == {"user": 3, "assistant": 3}
