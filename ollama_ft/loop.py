@@ -49,6 +49,7 @@ class Lesson:
     format: str | None
     recipe: Recipe
     recipe_name: str
+    anew: bool = False  # learn from these files alone, not from what the live version learned too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def new(
 
 
 def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
-    """Add the lesson's files to the family's dataset and make a version from all of it.
+    """Add the lesson's files to what the live version learned; make a version from all of it.
 
     The version becomes live if it is proved and, on the same questions, answers no fewer right
     than the live one.
@@ -107,8 +108,9 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
     Raises ProofFailed or GateFailed when it does not; it is kept, and the live one stays.
     """
     shop.emit(Stage(name="dataset", text="reading " + ", ".join(f.name for f in lesson.files)))
+    onto = None if lesson.anew else _learned(shop.db, family)
     dataset = datasets.freeze(
-        shop.db, shop.home, family.name, list(lesson.files), format=lesson.format
+        shop.db, shop.home, family.name, lesson.files, onto=onto, format=lesson.format
     )
     shop.emit(Note(text=_describe(dataset)))
     return make(shop, family, dataset, lesson)
@@ -252,6 +254,14 @@ def failed_checks(proof: Proof) -> str:
     """The names of the checks that a proof failed, in words."""
     checks = json.loads(proof.figures_json)
     return ", ".join(name for name, check in checks.items() if not check["passed"]) or "none"
+
+
+def _learned(db: Database, family: Family) -> Dataset | None:
+    """What the live version was taught; the family's newest data if that is the bare base."""
+    current = live(db, family.name)
+    if current and current.version.dataset:
+        return row(db, Dataset, current.version.dataset)
+    return newest(db, Dataset, family=family.name)
 
 
 def _steps_to(db: Database, family: Family, target: Version) -> int:

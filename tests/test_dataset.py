@@ -75,16 +75,18 @@ def test_the_same_question_under_another_system_message_is_another_row():
 
 def test_freezing_the_same_files_again_returns_the_same_row(db, home, tmp_path):
     file = write(tmp_path / "faq.jsonl", many(40))
-    first = freeze(db, home, "bot", [file])
-    again = freeze(db, home, "bot", [file])
+    first = freeze(db, home, "bot", [file], onto=None)
+    again = freeze(db, home, "bot", [file], onto=first)
     assert again == first
     assert every(db, Dataset) == [first]
     assert len(list(home.data("datasets").iterdir())) == 1
 
 
-def test_a_family_grows_from_its_newest_dataset(db, home, tmp_path):
-    first = freeze(db, home, "bot", [write(tmp_path / "one.jsonl", many(40))])
-    second = freeze(db, home, "bot", [write(tmp_path / "two.jsonl", many(25, start=30))])
+def test_a_dataset_grows_onto_an_earlier_one(db, home, tmp_path):
+    first = freeze(db, home, "bot", [write(tmp_path / "one.jsonl", many(40))], onto=None)
+    second = freeze(
+        db, home, "bot", [write(tmp_path / "two.jsonl", many(25, start=30))], onto=first
+    )
     assert (second.parent, second.rows, second.duplicates) == (first.id, 55, 10)
     assert second.train + second.validation + second.test == 55
     assert json.loads(second.sources_json) == {"two.jsonl": 25}
@@ -93,21 +95,24 @@ def test_a_family_grows_from_its_newest_dataset(db, home, tmp_path):
 
 def test_another_family_starts_anew(db, home, tmp_path):
     file = write(tmp_path / "one.jsonl", many(40))
-    one, two = freeze(db, home, "bot", [file]), freeze(db, home, "shop", [file])
+    one, two = (
+        freeze(db, home, "bot", [file], onto=None),
+        freeze(db, home, "shop", [file], onto=None),
+    )
     assert (two.digest, two.parent) == (one.digest, None)
 
 
 def test_two_files_of_one_name_are_both_counted(db, home, tmp_path):
     (tmp_path / "b").mkdir()
     files = [write(tmp_path / "f.jsonl", many(20)), write(tmp_path / "b" / "f.jsonl", many(9, 20))]
-    frozen = freeze(db, home, "bot", files)
+    frozen = freeze(db, home, "bot", files, onto=None)
     assert sorted(json.loads(frozen.sources_json).values()) == [9, 20]
 
 
 def test_too_little_to_train_on_says_how_much_is_missing(db, home, tmp_path):
     rows = [asked(f"{n}?", split="train") for n in range(LEAST - 3)]
     with pytest.raises(NotEnoughData, match="3 are missing"):
-        freeze(db, home, "bot", [write(tmp_path / "few.jsonl", rows)])
+        freeze(db, home, "bot", [write(tmp_path / "few.jsonl", rows)], onto=None)
     assert every(db, Dataset) == []
     assert not home.data("datasets").exists()
 
@@ -117,12 +122,12 @@ def test_a_bad_row_freezes_nothing(db, home, tmp_path):
     with file.open("a") as out:
         out.write("{broken\n")
     with pytest.raises(BadInput, match="row 41"):
-        freeze(db, home, "bot", [file])
+        freeze(db, home, "bot", [file], onto=None)
     assert every(db, Dataset) == []
 
 
 def test_a_changed_or_lost_artefact_is_noticed(db, home, tmp_path):
-    frozen = freeze(db, home, "bot", [write(tmp_path / "faq.jsonl", many(40))])
+    frozen = freeze(db, home, "bot", [write(tmp_path / "faq.jsonl", many(40))], onto=None)
     (path,) = home.data("datasets").iterdir()
     content = path.read_bytes()
     path.write_bytes(content.replace(b"It is 7.", b"It is 8."))
@@ -135,7 +140,7 @@ def test_a_changed_or_lost_artefact_is_noticed(db, home, tmp_path):
 
 def test_lines_with_every_kind_of_line_break_in_them_come_back(db, home, tmp_path):
     odd = [asked(f"{n}\u2028\x85\r\nq?", f"a\n\x0b\x0c\u2029{n}", split="train") for n in range(9)]
-    frozen = freeze(db, home, "bot", [write(tmp_path / "odd.jsonl", odd)])
+    frozen = freeze(db, home, "bot", [write(tmp_path / "odd.jsonl", odd)], onto=None)
     assert set(load(home, frozen)) == set(odd)
 
 

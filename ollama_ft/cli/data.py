@@ -31,8 +31,19 @@ def check(context: Context, files: tuple[Path, ...], form: str | None, as_json: 
         print_json(report)
         return
     for key, value in report.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        click.echo(f"{key.replace('_', ' '):<22}{text}")
+        click.echo(f"{key.replace('_', ' '):<16}{_written(value)}")
+
+
+def _written(value: object) -> str:
+    match value:
+        case {"median": median, "longest": longest, "longest_at": place}:
+            return f"median {median} characters, longest {longest} ({place})"
+        case dict():
+            return ", ".join(f"{key} {count}" for key, count in value.items())
+        case list() | tuple():
+            return "".join(f"\n  {line}" for line in value) or "none"
+        case _:
+            return str(value)
 
 
 @data_command.command("show")

@@ -1,5 +1,6 @@
 """Commands that make versions: new, train, resume, eval."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +88,7 @@ def new_command(
 @click.argument("family", required=False)
 @data_option
 @format_option
+@click.option("--anew", is_flag=True, help="Learn from --data alone, not from earlier data too.")
 @recipe_option
 @set_option
 @as_json
@@ -96,11 +98,12 @@ def train_command(
     family: str | None,
     files: tuple[Path, ...],
     form: str | None,
+    anew: bool,
     recipe: str | None,
     changes: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Train the next version from all data so far and --data.
+    """Train the next version from what the live one learned and --data.
 
     It becomes live if it is proved and answers no fewer questions right than the live one.
 
@@ -115,7 +118,7 @@ def train_command(
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = _lesson(context, base.name, files, form, recipe, changes)
+    lesson = replace(_lesson(context, base.name, files, form, recipe, changes), anew=anew)
     with context.home.lock(found.name), context.workshop() as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)

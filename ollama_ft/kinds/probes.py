@@ -9,10 +9,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ollama_ft.core.conversation import Conversation, Message
-from ollama_ft.weights.reader import open_gguf
-from ollama_ft.weights.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from ollama_ft.weights.tokenizer import Tokenizer
 
 PROBED_ROWS = 8
 INTO_THE_ANSWER = (0, 4)  # answer tokens that are given before the next one is asked for
@@ -46,9 +48,8 @@ class Reference:
 
 def make_probes(blob: Path, rows: Sequence[Conversation], render: Render) -> list[Place]:
     """Choose rows by digest, validation rows first, and two places in each of them."""
+    tokenizer = _tokenizer(blob)
     order = sorted(rows, key=lambda row: (row.split != "validation", row.digest))
-    with open_gguf(blob) as gguf:
-        tokenizer = load_tokenizer(gguf)
     return [
         place
         for row in order[:PROBED_ROWS]
@@ -57,7 +58,15 @@ def make_probes(blob: Path, rows: Sequence[Conversation], render: Render) -> lis
     ]
 
 
-def _place(tokenizer: Tokenizer, row: Conversation, prompt: str, given: int) -> Place | None:
+def _tokenizer(blob: Path) -> "Tokenizer":
+    from ollama_ft.weights.reader import open_gguf
+    from ollama_ft.weights.tokenizer import load_tokenizer
+
+    with open_gguf(blob) as gguf:
+        return load_tokenizer(gguf)
+
+
+def _place(tokenizer: "Tokenizer", row: Conversation, prompt: str, given: int) -> Place | None:
     answer = tokenizer.encode(row.answer, add_bos=False)
     if given >= len(answer):
         return None
@@ -78,8 +87,7 @@ def measure(
     """
     from ollama_ft.kinds.trainers.reference import open_reference
 
-    with open_gguf(blob) as gguf:
-        tokenizer = load_tokenizer(gguf)
+    tokenizer = _tokenizer(blob)
     text = tokenizer.encode(general)[:GENERAL_TOKENS]
     with open_reference(blob, adapter) as model:
         base = model.next_tokens([place.tokens for place in places], top=TOP, tuned=False)
@@ -102,7 +110,7 @@ def measure(
     return references, {name: round(value, 3) for name, value in perplexity.items()}
 
 
-def _pieces(tokenizer: Tokenizer, distribution: Sequence[tuple[int, float]]) -> dict[str, float]:
+def _pieces(tokenizer: "Tokenizer", distribution: Sequence[tuple[int, float]]) -> dict[str, float]:
     # Two tokens may show as the same text; their chances add up.
     pieces: dict[str, float] = {}
     for token, logprob in distribution:

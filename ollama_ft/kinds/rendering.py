@@ -8,12 +8,15 @@ served model has to write, and how it has to end.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput, Unsupported
 from ollama_ft.core.files import digest_bytes
 from ollama_ft.kinds.trainers.job import Row
-from ollama_ft.weights.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ollama_ft.weights.tokenizer import Tokenizer
 
 Render = Callable[[Sequence[Message]], str]
 
@@ -72,7 +75,7 @@ def _render(render: Render, row: Conversation) -> Rendered:
     return Rendered(prompt=prompt, target=row.answer + whole[len(written) :])
 
 
-def tokenise(tokenizer: Tokenizer, rendered: Rendered, answer: str) -> Row:
+def tokenise(tokenizer: "Tokenizer", rendered: Rendered, answer: str) -> Row:
     """The row's token ids: the prompt's, then the answer's up to and with its turn-end token.
 
     The turn-end token is the first end-of-generation token that the runtime's rendering puts

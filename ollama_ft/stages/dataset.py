@@ -3,8 +3,8 @@
 Reads:  datasets
 Writes: datasets
 
-A family's data grows: each freezing starts from the family's newest dataset. A row stays in the
-split where it is when others come, since the split hangs on the row's own question alone.
+A family's data grows: each freezing starts from an earlier dataset of the family. A row stays in
+the split where it is when others come, since the split hangs on the row's own question alone.
 """
 
 import json
@@ -45,30 +45,35 @@ class Frozen:
 
 
 def freeze(
-    db: Database, home: Home, family: str, files: Sequence[Path], *, format: str | None = None
+    db: Database,
+    home: Home,
+    family: str,
+    files: Sequence[Path],
+    *,
+    onto: Dataset | None,
+    format: str | None = None,
 ) -> Dataset:
-    """Add the rows of `files` to the family's newest dataset; return the row of the result.
+    """Add the rows of `files` to those of `onto` (None: begin anew); return the row of the result.
 
     The same files again give the same dataset and the same row.
 
     Raises BadInput for the first row that is not fit; NotEnoughData below LEAST rows to train on.
     Nothing is written then.
     """
-    previous = newest(db, Dataset, family=family)
     counts: dict[str, int] = {}
     fresh = [row for path in files for row in _read(path, format, counts)]
-    frozen = build(fresh, load(home, previous) if previous else ())
+    frozen = build(fresh, load(home, onto) if onto else ())
     _check_enough(frozen)
     content = frozen.content
-    if previous and previous.digest == digest_bytes(content):
-        return previous
+    if found := newest(db, Dataset, family=family, digest=digest_bytes(content)):
+        return found
     digest, _ = store(home.data("datasets"), content, ".jsonl")
     return append(
         db,
         Dataset(
             family=family,
             digest=digest,
-            parent=previous.id if previous else None,
+            parent=onto.id if onto else None,
             rows=len(frozen.rows),
             train=frozen.count("train"),
             validation=frozen.count("validation"),

@@ -1,0 +1,1 @@
+"""The weights room: GGUF files in, transformers models and tokenizers out, and LoRA both ways."""
