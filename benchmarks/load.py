@@ -4,8 +4,8 @@
     python -m benchmarks.load gemma3
 
 Both start from the same file in the same process, ours first, so that it alone pays for what is
-imported on the way; CPU-seconds are the fair figure on a shared machine. It fails if ours is not ten
-times as fast even so, or a weight differs.
+imported on the way; CPU-seconds are the fair figure on a shared machine. It fails if ours is not
+ten times as fast even so, or a weight differs.
 """
 
 import sys

@@ -35,6 +35,7 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the user's home, settings or Ollama."""
     monkeypatch.setenv("OLLAMA_FT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in [n for n in os.environ if n.startswith(("OLLAMA_", "HTTP_", "HTTPS_"))]:
         if not name.startswith("OLLAMA_FT_"):
             monkeypatch.delenv(name)

@@ -211,7 +211,7 @@ def test_the_file_says_what_it_is_and_where_it_came_from(tmp_path: Path) -> None
             "ollama_ft.base": "sha256:0",
             "ollama_ft.run": "r1",
         }
-        assert [name for name in file.tensors] == [
+        assert list(file.tensors) == [
             f"blk.{index}.attn_v.weight.lora_{half}" for index in (0, 1) for half in "ab"
         ]
     assert made.ranks == (4,) and made.alpha == 4.0 and made.tensors == 4
@@ -537,5 +537,4 @@ def gap(base: Path, adapter: Path, ids: list[int], wanted: np.ndarray) -> tuple[
             row = wanted[end - 1]
             largest = max(largest, max(abs(row[token] - value) for token, value in top.items()))
             first += int(max(top, key=top.__getitem__) == row.argmax())
-    print(f"\nlargest difference of log p {largest:.4f}, first token equal {first} of {len(ids)}")
     return largest, first / len(ids)

@@ -59,7 +59,6 @@ OTHER_WORDS = {
 # As when it was recorded: whatever is not on loopback goes to a proxy that is not there.
 _ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
-    "OLLAMA_NUM_PARALLEL": "2",
     "HTTPS_PROXY": "http://127.0.0.1:9",
     "HTTP_PROXY": "http://127.0.0.1:9",
 }
@@ -190,20 +189,25 @@ class Steps:
 
 
 @contextmanager
-def embedded(models: Path, *more: str) -> Iterator[str]:
+def embedded(
+    models: Path, *more: str, slots: int = 2, bases: int = 3, go_template: str = ""
+) -> Iterator[str]:
     """An embedded runtime as a process, as users run it; its address."""
+    limits = {"OLLAMA_NUM_PARALLEL": str(slots), "OLLAMA_MAX_LOADED_MODELS": str(bases)}
     command = [sys.executable, "-P", "-m", "ollama_ft.runtime.embedded", "--models", str(models)]
     process = subprocess.Popen(
         [*command, "--parent-pipe", *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=os.environ | _ENVIRONMENT,
+        env=os.environ | _ENVIRONMENT | limits | {"OLLAMA_GO_TEMPLATE": go_template},
     )
     try:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
     finally:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         process.stdin.close()
         process.wait(30)
         process.stdout.close()

@@ -8,7 +8,10 @@ from ollama_ft.core.errors import BadWeights, Unsupported
 from ollama_ft.weights.dequant import PIECE, TYPES, dequantize
 
 QUANTISED = [name for name in TYPES if name not in ("F32", "F16", "BF16")]
-ISSUE = "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS".split()
+ISSUE = (
+    *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
+    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"),
+)
 OTHERS = [kind.name for kind in gguf.GGML_QUANT_SIZES if kind.name not in ISSUE]
 
 # Where the float16 scales lie in a block, in bytes.

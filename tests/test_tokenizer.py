@@ -112,6 +112,16 @@ def test_a_space_put_in_front_is_taken_off_again(prefix: bool, tmp_path: Path) -
         assert ours.decode(ours.encode(text, add_bos=False)) == text
 
 
+def test_halves_of_characters_are_replaced_not_fatal(tmp_path: Path) -> None:
+    for path in (
+        byte_level(tmp_path / "toy.gguf", "qwen2", TEXTS),
+        sentence_piece(tmp_path / "piece.gguf", TEXTS, prefix=False),
+    ):
+        ours = loaded(path)
+        assert ours.encode("a\ud83d b \ude00") == ours.encode("a\ufffd b \ufffd")
+        assert ours.encode("\ud83d\ude00") == ours.encode("😀")
+
+
 def test_special_tokens_can_be_left_out_of_the_text(tmp_path: Path) -> None:
     ours = loaded(byte_level(tmp_path / "toy.gguf", "llama-bpe", TEXTS))
     ids = ours.encode("ab<|toy-end|>c")

@@ -161,7 +161,9 @@ def test_rows_of_a_batch_are_alike_in_length() -> None:
     assert in_order(some, 8) == in_order(some, 8)
 
 
-@pytest.mark.parametrize(("count", "epochs", "steps"), [(9, 1, 3), (9, 0.5, 2), (8, 3, 6), (1, 0.1, 1)])
+@pytest.mark.parametrize(
+    ("count", "epochs", "steps"), [(9, 1, 3), (9, 0.5, 2), (8, 3, 6), (1, 0.1, 1)]
+)
 def test_steps_count_the_last_short_batch_and_parts_of_an_epoch(
     count: int, epochs: float, steps: int
 ) -> None:

@@ -16,6 +16,7 @@ from ollama_ft.kinds.trainers.machine import computing
 from ollama_ft.kinds.trainers.model import Scorer, adapt
 from tests.tiny import tiny_model
 
+KEYS = set(Recipe.model_fields) - {"base"}
 CHOICE = Choice(device="cpu", dtype="fp32", kernel="default", threads=1)
 
 
@@ -33,7 +34,7 @@ def rows(count: int = 12, shared: int = 9, seed: int = 0) -> tuple[Row, ...]:
 
 def job(folder: Path, **changes: Any) -> Job:
     """A job for `fit_tiny`; recipe keys may be given among the changes."""
-    keys = {key: changes.pop(key) for key in list(changes) if key in Recipe.model_fields}
+    keys = {key: changes.pop(key) for key in list(changes) if key in KEYS}
     recipe = Recipe(**{"rank": 4, "batch_size": 4, "epochs": 4.0, "learning_rate": 0.02, **keys})
     settings = {
         "base": Path("tiny.gguf"),
@@ -48,7 +49,7 @@ def job(folder: Path, **changes: Any) -> Job:
 
 def adapted_tiny(kind: str = "llama", recipe: Recipe | None = None, **changes: object) -> nn.Module:
     """A tiny random base of that kind with a fresh adapter on it."""
-    fields: dict[str, object] = {"vocab_size": 64, **changes}
+    fields: dict[str, object] = {"vocab_size": 64, "initializer_range": 0.2, **changes}
     fields |= {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 1}
     model = tiny_model(kind, **fields)
     for parameter in model.parameters():

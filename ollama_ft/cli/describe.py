@@ -122,6 +122,27 @@ def proof_text(db: Database, home: Home, version: Version) -> str:
     return artefact(home.data("proofs"), proof.digest, ".json").read_text(encoding="utf-8")
 
 
+# What `diff` compares: name → title and path in what `describe` tells.
+COMPARED = {
+    "status": ("version", "status"),
+    "parent": ("version", "parent"),
+    "base": ("base", "blob"),
+    "system": ("version", "system"),
+    "parameters": ("version", "parameters"),
+    "data": ("dataset", "rows"),
+    "dataset": ("dataset", "digest"),
+    "recipe": ("training", "recipe"),
+    "seed": ("training", "seed"),
+    "trained on": ("training", "place"),
+    "adapter": ("adapter", "gguf"),
+    "questions right": ("evaluation", "right"),
+    "token F1": ("evaluation", "means/token_f1"),
+    "stops by itself": ("evaluation", "means/stops"),
+    "general perplexity": ("evaluation", "perplexity of general text"),
+    "distance to trainer": ("proof", "scores/distance"),
+}
+
+
 def difference(db: Database, home: Home, one: Version, two: Version) -> Fields:
     """The parts in which two versions differ, and the questions that both were asked."""
     first, second = _flat(describe(db, one)), _flat(describe(db, two))
@@ -136,14 +157,19 @@ def difference(db: Database, home: Home, one: Version, two: Version) -> Fields:
 def _flat(described: dict[str, Fields]) -> Fields:
     # The first title is the version's own tag; under it the names differ for each version.
     (_, head), *others = described.items()
-    flat = {name: value for name, value in head.items() if name not in ("digest", "made")}
-    for title, fields in others:
-        for name, value in fields.items():
-            if isinstance(value, dict):
-                flat |= {f"{title} {name} {key}": inner for key, inner in value.items()}
-            else:
-                flat[f"{title} {name}"] = value
-    return {name: value for name, value in flat.items() if not isinstance(value, list)}
+    titles = {"version": head, **dict(others)}
+    return {
+        name: value
+        for name, (title, key) in COMPARED.items()
+        if (value := _dig(titles.get(title, {}), key)) is not None
+    }
+
+
+def _dig(fields: Fields, key: str) -> Any:
+    value: Any = fields
+    for part in key.split("/"):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _questions(db: Database, home: Home, one: Version, two: Version) -> list[Fields]:

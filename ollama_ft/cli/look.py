@@ -1,12 +1,15 @@
 """Commands that look: list, show, diff, history, use. They need no runtime and no torch."""
 
 import json
+import re
 from typing import Any
 
 import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.tables import age, number, print_json, share, short, size, table
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -134,7 +137,7 @@ def diff_command(
         print_json(found)
         return
     head = ["", one.tag, two.tag]
-    rows = [[name, _plain(a), _plain(b)] for name, (a, b) in found["parts"].items()]
+    rows = [[name, _brief(a), _brief(b)] for name, (a, b) in found["parts"].items()]
     if md:
         _markdown(head, rows)
     else:
@@ -145,6 +148,11 @@ def diff_command(
         click.echo(f"\n  Q  {flip['question']}\n  =  {flip['expected']}")
         click.echo(f"  {_mark(flip['first_right'])}  {one.tag}: {flip['first']}")
         click.echo(f"  {_mark(flip['second_right'])}  {two.tag}: {flip['second']}")
+
+
+def _brief(value: object) -> str:
+    # A digest in full is for --json.
+    return DIGEST.sub(lambda match: short(match[0]), _plain(value))
 
 
 def _mark(right: bool) -> str:

@@ -84,6 +84,13 @@ def find_home(flag: Path | None, env: Mapping[str, str], start: Path) -> Home:
     return Home(path=user_data_path("ollama-ft", appauthor=False), origin="user")
 
 
+def machine_cache() -> Path:
+    """The folder for what was measured of this machine: the same for all homes of one user."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("ollama-ft", appauthor=False)
+
+
 def shipped() -> Path:
     """The folder with the texts that came with ollama-ft: registry/, modelfiles/, data/.
 

@@ -206,7 +206,7 @@ class _Reader:
         start = self.at
         while True:
             self.at = self._line_end()
-            value = _unquoted(self.text[start : self.at].strip())
+            value = _unquoted(_trimmed(self.text[start : self.at]))
             if value is not None:
                 return value
             if self.at == len(self.text):
@@ -224,6 +224,16 @@ class _Reader:
 
     def _wrong(self, message: str, line: int) -> BadInput:
         return BadInput(f"(line {line}): {message}")
+
+
+def _trimmed(text: str) -> str:
+    """Without white space at the ends, and without what Ollama drops before it looks for quotes."""
+    start, end = 0, len(text)
+    while start < end and (text[start].isspace() or not _is_kept(text[start])):
+        start += 1
+    while end > start and (text[end - 1].isspace() or not _is_kept(text[end - 1])):
+        end -= 1
+    return text[start:end]
 
 
 def _unquoted(text: str) -> str | None:

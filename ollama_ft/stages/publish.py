@@ -95,8 +95,10 @@ def bring(
         route=route,
     )
     runtime = probe(client)
+    # The embedded runtime is the home's own store, whatever port it was given this time.
+    address = "embedded" if runtime.kind == "embedded" else client.address.url
     _export(home, version, base, adapter)
-    earlier = newest(db, Publication, version=version.key, address=client.address.url)
+    earlier = newest(db, Publication, version=version.key, address=address)
     if earlier and earlier.digest == published.manifest_digest:
         return earlier
     return append(
@@ -105,7 +107,7 @@ def bring(
             version=version.key,
             runtime=runtime.kind,
             runtime_version=runtime.version,
-            address=client.address.url,
+            address=address,
             route=published.route,
             tag=version.tag,
             digest=published.manifest_digest,

@@ -15,7 +15,7 @@ from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Emit, Note
 from ollama_ft.core.files import artefact, digest_bytes, write_bytes
-from ollama_ft.core.home import Home, shipped
+from ollama_ft.core.home import Home, machine_cache, shipped
 from ollama_ft.core.plugins import collect
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Family, RecipeText, Run
@@ -143,7 +143,7 @@ def _job(
         seed=recipe.seed,
         folder=folder,
         base_digest=base_digest,
-        machine_file=folder.parent / "machine.json",
+        machine_file=machine_cache() / "machine.json",
     )
 
 

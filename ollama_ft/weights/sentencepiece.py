@@ -85,7 +85,7 @@ class SentencePiece:
         token = self._ids.get(part)
         if token is not None:
             return [token]
-        return [self._byte(byte) for byte in part.encode("utf-8", "surrogatepass")]
+        return [self._byte(byte) for byte in part.encode()]
 
     def _byte(self, byte: int) -> int:
         token = self._ids.get(f"<0x{byte:02X}>", self._ids.get(chr(byte)))

@@ -70,8 +70,9 @@ class Tokenizer:
         """The ids of a text in which special tokens are recognised by their texts.
 
         `add_bos=None` puts in front (and at the end) what the GGUF says; True puts the first token
-        in front whatever it says; False adds nothing.
+        in front whatever it says; False adds nothing. Halves of characters become U+FFFD.
         """
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         known = self._vocabulary
         wanted = known.add_bos if add_bos is None else add_bos
         ids = [self.bos_id] if wanted and self.bos_id is not None else []

@@ -1,20 +1,20 @@
 """Trainers: from a job to an adapter. One file or folder each, under the recipe's `adapter` name.
 
-    job.py          what a trainer is given, tells and leaves (no torch)
-    lora.py         LoRA on the dequantised base: train and its loop
-    batching.py     rows to packed tensors; the order of a run's batches
-    attention.py    attention over a packed batch with a shared prefix
-    fused.py        LoRA layers, norms and gates with fewer passes over memory
-    head.py         the loss on answer tokens without all the logits
-    model.py        base, adapter, and the module that scores a batch
-    machine.py      measured: precision, kernel, threads
-    estimate.py     measured: time, memory, disk of a run
-    schedule.py     which rows, what learning rate, at which step
-    checkpoint.py   the file a killed run goes on from
-    watchdog.py     what stops a run that cannot end well
-    interrupt.py    Ctrl-C between two steps
-    reference.py    what the trained model says, for the proof
-    quiet.py        keeps third-party chatter off the screen
+job.py          what a trainer is given, tells and leaves (no torch)
+lora.py         LoRA on the dequantised base: train and its loop
+batching.py     rows to packed tensors; the order of a run's batches
+attention.py    attention over a packed batch with a shared prefix
+fused.py        LoRA layers, norms and gates with fewer passes over memory
+head.py         the loss on answer tokens without all the logits
+model.py        base, adapter, and the module that scores a batch
+machine.py      measured: precision, kernel, threads
+estimate.py     measured: time, memory, disk of a run
+schedule.py     which rows, what learning rate, at which step
+checkpoint.py   the file a killed run goes on from
+watchdog.py     what stops a run that cannot end well
+interrupt.py    Ctrl-C between two steps
+reference.py    what the trained model says, for the proof
+quiet.py        keeps third-party chatter off the screen
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from ollama_ft.kinds.trainers.job import Job, OnEvent, TrainResult
 Trainer = Callable[[Job, OnEvent], TrainResult]
 
 
-def lora(job: Job, on_event: OnEvent) -> TrainResult:
+def train_lora(job: Job, on_event: OnEvent) -> TrainResult:
     """LoRA with PEFT; see lora.py. Imports torch only when it is called."""
     from ollama_ft.kinds.trainers.lora import train
 
@@ -35,4 +35,4 @@ def lora(job: Job, on_event: OnEvent) -> TrainResult:
 @hookimpl
 def register_trainers(register: Register) -> None:
     """Offer the built-in trainers."""
-    register("lora", lora)
+    register("lora", train_lora)

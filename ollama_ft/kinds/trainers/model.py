@@ -17,7 +17,7 @@ from ollama_ft.kinds.trainers.batching import Batch, PaddedBatch, make_batch, ma
 from ollama_ft.kinds.trainers.fused import fuse
 from ollama_ft.kinds.trainers.head import answer_loss
 from ollama_ft.kinds.trainers.job import Row
-from ollama_ft.kinds.trainers.quiet import import_peft
+from ollama_ft.kinds.trainers.quiet import import_peft, quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -103,10 +103,10 @@ def adapt(model: "PreTrainedModel", recipe: Recipe, seed: int, base_name: str) -
         lora_alpha=recipe.alpha,  # type: ignore[arg-type,unused-ignore]  # a float works as well
         lora_dropout=recipe.dropout,
         target_modules=target_names(model, recipe.target_modules),
-        base_model_name_or_path=base_name,
     )
     torch.manual_seed(seed)
-    adapted = get_peft_model(model, config)
+    with quiet():
+        adapted = get_peft_model(model, config)
     config.base_model_name_or_path = base_name
     return cast(nn.Module, adapted)
 

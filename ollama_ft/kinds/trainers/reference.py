@@ -52,9 +52,7 @@ class Reference:
                 found.append(list(zip(ids.tolist(), values.tolist(), strict=True)))
         return found
 
-    def loss(
-        self, tokens: Sequence[int], *, tuned: bool = True, adapter: str = "default"
-    ) -> float:
+    def loss(self, tokens: Sequence[int], *, tuned: bool = True, adapter: str = "default") -> float:
         """Mean negative log-likelihood of tokens[1:], nats; exp of it is the perplexity.
 
         Windows of 512 tokens, each scored with nothing before it but its own first token.

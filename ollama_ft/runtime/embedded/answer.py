@@ -13,7 +13,6 @@ from ollama_ft.runtime.embedded.options import Options
 Json = Mapping[str, object]
 
 _MOST_REPEATS = 30  # Ollama breaks off a generation that says the same token more often than this
-_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ async def generate(
         **options.sampling(),
         **grammar(manner.format),
         "prompt": list(tokens),
-        "n_predict": min(options.predict, _INT32),
+        "n_predict": options.predict,
         "n_probs": max(1, manner.top_logprobs) if manner.logprobs else 0,
         # Tokens read one by one and in a batch differ in the last bits; greedy answers must not
         # depend on what was asked before.

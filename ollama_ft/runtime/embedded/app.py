@@ -34,6 +34,7 @@ from ollama_ft.runtime.embedded.fit import prompt_tokens
 from ollama_ft.runtime.embedded.guard import guarded
 from ollama_ft.runtime.embedded.library import Library
 from ollama_ft.runtime.embedded.listing import loaded, openai_model, openai_models, tags
+from ollama_ft.runtime.embedded.options import merged
 from ollama_ft.runtime.embedded.pool import Limits, Pool
 from ollama_ft.runtime.embedded.registry import pull, push
 from ollama_ft.runtime.embedded.replies import (
@@ -253,7 +254,8 @@ class Routes:
         body = await body_of(request)
         model = find_model(self.room, _called(body))
         content = value(body, "content", str, "")
-        async with self.room.pool.engine(model, 256) as engine:
+        context = merged(model.parameters).context
+        async with self.room.pool.engine(model, context) as engine:
             tokens = await prompt_tokens(engine, content, model.facts.leading_token)
         return reply({"tokens": tokens})
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -43,6 +43,7 @@ _SECONDS = {
     "m": 60.0,
     "h": 3600.0,
 }
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # a surrogate, which may stand alone
 _LEVELS = ("high", "medium", "low", "max")
 _MOST_LOGPROBS = 20
 
@@ -119,7 +120,7 @@ def parse_body(content: bytes) -> Json:
         raise RuntimeRefused(
             f"json: cannot unmarshal {_go_kind(body)} into Go value of type api.Request", status=400
         )
-    return body
+    return _without_halves(body) if _HALF.search(content) else body
 
 
 def generate_ask(body: Json) -> GenerateAsk:
@@ -237,6 +238,15 @@ def _duration(text: str) -> float:
         what = "missing unit in" if re.fullmatch(r"[\d.]+", rest) else "invalid"
         raise RuntimeRefused(f'time: {what} duration "{text}"', status=400)
     return sign * sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def _without_halves(found: Any) -> Any:
+    """Half surrogates become U+FFFD, as in Go; no bytes could carry them."""
+    if isinstance(found, str):
+        return found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(found, dict):
+        return {_without_halves(key): _without_halves(item) for key, item in found.items()}
+    return [_without_halves(item) for item in found] if isinstance(found, list) else found
 
 
 def _think(wish: object) -> bool | str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import secrets
 import sys
@@ -17,6 +18,7 @@ import httpx
 from ollama_ft.core.errors import RuntimeRefused
 
 Json = Mapping[str, object]
+_logger = logging.getLogger(__name__)
 
 _LOAD_SECONDS = 300.0  # as Ollama's OLLAMA_LOAD_TIMEOUT
 _LOG_LINES = 200
@@ -121,6 +123,7 @@ class Engine:
             raise self._ended() from error
 
     def _ended(self) -> RuntimeRefused:
+        _logger.error("llama.cpp ended with %s:\n%s", self.plan.base, "\n".join(self._log))
         return RuntimeRefused(f"{TERMINATED}{_reason(self._log)}", status=500)
 
     async def close(self) -> None:
@@ -160,6 +163,7 @@ async def start_engine(plan: Plan, threads: int) -> Engine:
     if port is None:
         await process.wait()
         await listening
+        _logger.error("llama.cpp did not start with %s:\n%s", plan.base, "\n".join(log))
         raise RuntimeRefused(f"{TERMINATED}{_reason(log)}", status=500)
     http = httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}",

@@ -23,6 +23,8 @@ _SAMPLING: Mapping[str, tuple[str, object]] = {
     "num_keep": ("n_keep", 4),
     "stop": ("stop", ()),
 }
+_INT32 = 2**31 - 1  # what llama.cpp reads
+_HUGE = 1e30
 _CONTEXTS_AT_MOST = 10  # Ollama ends an unlimited generation after ten contexts
 
 
@@ -41,7 +43,7 @@ class Options:
     def predict(self) -> int:
         """Tokens of the answer at most."""
         wanted = self._whole("num_predict", -1)
-        return wanted if wanted >= 0 else _CONTEXTS_AT_MOST * self.context
+        return min(wanted if wanted >= 0 else _CONTEXTS_AT_MOST * self.context, _INT32)
 
     @property
     def keep(self) -> int:
@@ -88,7 +90,13 @@ def _checked(name: str, value: object) -> object:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind in (int, float) and is_number:
         assert isinstance(value, int | float)
-        return int(value) if kind is int else float(value)
+        return _within(name, value) if kind is int else float(min(max(value, -_HUGE), _HUGE))
     if kind is bool and isinstance(value, bool):
         return value
     raise RuntimeRefused(f'option "{name}" must be of type {_GO_TYPES[kind]}', status=500)
+
+
+def _within(name: str, value: float) -> int:
+    if name == "seed":
+        return int(min(value, 2.0**64)) & 0xFFFFFFFF if value >= 0 else -1
+    return int(min(max(value, -_INT32), _INT32))

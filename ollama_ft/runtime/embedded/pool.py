@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ollama_ft.core.errors import RuntimeRefused
 from ollama_ft.runtime.embedded.adapters import misfit
+from ollama_ft.runtime.embedded.asks import seconds
 from ollama_ft.runtime.embedded.engine import TERMINATED, Engine, Plan, start_engine
 from ollama_ft.runtime.embedded.library import Library, Model
 
@@ -243,7 +244,16 @@ def limits_from(environment: "os._Environ[str] | dict[str, str]") -> Limits:
     return Limits(
         bases=_number(environment.get("OLLAMA_MAX_LOADED_MODELS"), plain.bases),
         slots=_number(environment.get("OLLAMA_NUM_PARALLEL"), plain.slots),
+        keep_alive=_seconds(environment.get("OLLAMA_KEEP_ALIVE"), plain.keep_alive),
     )
+
+
+def _seconds(text: str | None, default: float) -> float:
+    try:
+        wish = seconds(float(text) if text and text.lstrip("-").isdigit() else text or None)
+    except RuntimeRefused:
+        return default
+    return default if wish is None else wish
 
 
 def _number(text: str | None, default: int) -> int:

@@ -1,5 +1,6 @@
 """Build a transformers model without weights, then fill it with the GGUF's tensors."""
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,6 +29,7 @@ from ollama_ft.weights.reader import GGUF
 # Tensors that do not become parameters, and those of a picture encoder beside the text model.
 _NOT_PARAMETERS = (FREQUENCY_FACTORS, LONG_FACTORS, SHORT_FACTORS)
 _PICTURES = ("v.", "mm.")
+_BUILDING = threading.Lock()
 
 
 def build_model(gguf: GGUF, *, dtype: torch.dtype | None, device: str) -> PreTrainedModel:
@@ -51,8 +53,9 @@ def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     # Scaled-dot-product attention cannot soften its scores, which Gemma 2 needs.
     softened = getattr(config, "attn_logit_softcapping", None)
     attention = "eager" if softened else "sdpa"
-    # Buffers are computed for real: they are small, and in no file.
-    with init_empty_weights(include_buffers=False), no_init_weights():
+    # Buffers are computed for real: they are small, and in no file. The lock is there because both
+    # contexts change torch.nn itself for a moment.
+    with _BUILDING, init_empty_weights(include_buffers=False), no_init_weights():
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation=attention
         )

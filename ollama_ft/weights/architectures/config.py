@@ -55,7 +55,9 @@ def _common(gguf: GGUF) -> Fields:
     heads, groups = head_counts(gguf)
     head_size = gguf.whole(f"{name}.attention.key_length", hidden // heads)
     _check(gguf, hidden, heads * head_size, groups * head_size)
-    base = gguf.real(f"{name}.rope.freq_base", DEFAULT_BASE)
+    # Ollama's own converter has another name for Gemma's.
+    base = gguf.real(f"{name}.rope.global.freq_base", DEFAULT_BASE)
+    base = gguf.real(f"{name}.rope.freq_base", base)
     return {
         "vocab_size": vocabulary,
         "hidden_size": hidden,
@@ -125,10 +127,9 @@ def _gemma2(gguf: GGUF, common: Fields) -> Fields:
 def _gemma3(gguf: GGUF, common: Fields) -> Fields:
     window = gguf.whole("gemma3.attention.sliding_window", 0)
     # Layers with a window keep the first base and are never scaled; 10000 is llama.cpp's default.
-    local: Rope = {
-        "rope_type": "default",
-        "rope_theta": gguf.real("gemma3.rope.freq_base_swa", DEFAULT_BASE),
-    }
+    base = gguf.real("gemma3.rope.local.freq_base", DEFAULT_BASE)
+    base = gguf.real("gemma3.rope.freq_base_swa", base)
+    local: Rope = {"rope_type": "default", "rope_theta": base}
     return _gemma(gguf, common, biggest=62) | {
         "sliding_window": window or None,
         "layer_types": _layer_types(gguf, 6 if window else 1),
