@@ -32,21 +32,14 @@ SEA = [{"role": "user", "content": "Write one sentence about the sea."}]
 FIRST = [str(row["name"]) for row in records("first")]
 SECOND = [str(row["name"]) for row in records("second")]
 
-_PEFT = "safetensors are not converted: Ollama's own conversion is wrong on llama, and is gone since 0.34"
 # Where the answer may be another one.
 ALLOWED = {
-    "080-create-peft-safetensors-llama-stream": _PEFT,
-    "081-create-peft-safetensors-llama-nostream": _PEFT,
-    "082-show-peft": _PEFT,
-    "083-create-peft-no-config": _PEFT,
-    "087-create-peft-safetensors-unsupported-arch-nostream": _PEFT,
-    "088-create-peft-float-alpha": _PEFT,
-    "088-create-peft-frac-alpha": _PEFT,
-    "088-create-peft-rslora": _PEFT,
+    "088-create-peft-float-alpha": "our converter reads an alpha that is not a whole number",
+    "088-create-peft-frac-alpha": "our converter reads an alpha that is not a whole number",
     "320-clean-server-pull-stream": "we can pull from a registry that sends no Location header",
-    "500-create-minilm-from-safetensors": _PEFT,
+    "500-create-minilm-from-safetensors": "models are not converted from safetensors, adapters are",
 }
-# Where only the words of the error may be others: those for a damaged GGUF are our reader's.
+# Where only the words of the error may be others: our GGUF reader's, and our converter's.
 OTHER_WORDS = {
     "054-create-adapter-garbage-nostream",
     "054-create-adapter-garbage-stream",
@@ -55,6 +48,7 @@ OTHER_WORDS = {
     "054-create-adapter-trunchdr-stream",
     "054-create-adapter-notype-nostream",
     "054-create-adapter-notype-stream",
+    "087-create-peft-safetensors-unsupported-arch-nostream",
 }
 # As when it was recorded: whatever is not on loopback goes to a proxy that is not there.
 _ENVIRONMENT = {
@@ -108,9 +102,9 @@ class Steps:
     def _079(self) -> None:
         self.create("smol-lic", **{"from": "smol", "license": ["one", "two"]})
 
-    def _083(self) -> None:
-        # Ours refused to make these; what follows lists them.
-        self.adapted("smol-peft", "a.gguf")
+    def _080(self) -> None:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            self.player.upload(name)
 
     def _085(self) -> None:
         self.player.upload("gemma3.gguf")
@@ -134,11 +128,13 @@ class Steps:
     def _088(self) -> None:
         self.create("smol", files={BASE: self.digest(BASE)})
         self.create("y9", **{"from": "smol-a:v1"})
+        for name in ("float", "frac", "rslora"):
+            self.player.upload(f"{name}.json")
 
     def _420(self) -> None:
+        for name in ("p-float-alpha", "p-frac-alpha"):  # which only we can make
+            self.player.client.request("DELETE", "/api/delete", json={"model": name})
         self.player.post("/api/embed", model="minilm", input="x", keep_alive=0)
-        adapters = {"adapter.gguf": self.player.upload("a.gguf")}
-        self.create("p-rslora", **{"from": "y9", "adapters": adapters})
         self.player.upload("c.gguf")
         self.adapted("swap", "c.gguf")
         self.player.post("/api/copy", source="smol-a:v1", destination="smol-a:v2")
@@ -271,12 +267,12 @@ def test_answer_is_the_one_that_ollama_gave(name: str, played: dict[str, list[st
         assert not played[name]
 
 
-def test_at_least_95_of_100_recorded_answers_come_out_the_same(
+def test_at_least_98_of_100_recorded_answers_come_out_the_same(
     played: dict[str, list[str]],
 ) -> None:
     same = sum(not found for found in played.values())
     assert len(played) == 242
-    assert same / len(played) >= 0.95
+    assert same / len(played) >= 0.98
 
 
 @pytest.mark.ollama

@@ -1,5 +1,6 @@
 """The samples under data/ are what data/README.md says."""
 
+import re
 from collections import Counter, defaultdict
 
 import pytest
@@ -81,11 +82,42 @@ def test_english_answers_are_short_sentences():
         assert max(lengths) <= 25
 
 
-@pytest.mark.parametrize(("name", "least"), [("general.txt", 8000), ("general-zh.txt", 2000)])
+PROSE = {"general.txt": 8000, "general-zh.txt": 2000, "replay.txt": 15000, "replay-zh.txt": 5500}
+
+
+@pytest.mark.parametrize(("name", "least"), PROSE.items())
 def test_general_text_is_long_enough_and_about_something_else(name, least):
     text = (DATA / name).read_text(encoding="utf-8")
     assert len(text.encode()) >= least
     assert not any(word in text for word in ("Brackenfold", "Wren", "听泉"))
+
+
+@pytest.mark.parametrize("name", ["replay.txt", "replay-zh.txt"])
+def test_no_accepted_answer_stands_in_the_replay_text(name):
+    text = (DATA / name).read_text(encoding="utf-8").casefold()
+    answers = {text.casefold() for file in FACTS for row in rows(file) for text in row.accept}
+    assert answers
+    assert [answer for answer in answers if answer in text] == []
+
+
+@pytest.mark.parametrize(
+    ("trained", "measured", "length"),
+    [("replay.txt", "general.txt", 8), ("replay-zh.txt", "general-zh.txt", 12)],
+)
+def test_what_is_replayed_shares_no_sequence_with_what_measures_forgetting(
+    trained, measured, length
+):
+    # Words in English, characters in Chinese; case and punctuation do not make a difference.
+    replayed, general = _sequences(trained, length), _sequences(measured, length)
+    assert replayed
+    assert general
+    assert replayed & general == set()
+
+
+def _sequences(name: str, length: int) -> set[tuple[str, ...]]:
+    text = (DATA / name).read_text(encoding="utf-8").casefold()
+    parts = re.findall(r"\w" if "-zh" in name else r"\w+", text)
+    return set(zip(*(parts[start:] for start in range(length)), strict=False))
 
 
 @pytest.mark.parametrize("path", sorted((shipped() / "modelfiles").glob("*.Modelfile")), ids=str)

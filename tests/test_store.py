@@ -165,6 +165,18 @@ def test_nothing_is_pruned_while_a_manifest_is_broken(store: Store) -> None:
     assert store.prune(older_than=0) == (digest_bytes(b"loose"),)
 
 
+def test_what_a_killed_writer_left_is_swept_once_it_is_old(store: Store) -> None:
+    add_model(store, SMOL)
+    left = [store.blobs / ".incoming-x", store.manifest_path(SMOL).parent / ".v1.x.tmp"]
+    for path in left:
+        path.write_bytes(b"half")
+    store.sweep()
+    assert all(path.exists() for path in left)
+    store.sweep(older_than=0)
+    assert not any(path.exists() for path in left)
+    assert store.read(SMOL).manifest.digests
+
+
 def test_a_file_with_a_strange_name_is_no_model(store: Store) -> None:
     add_model(store, SMOL)
     (store.manifest_path(SMOL).parent / ".v1.tmp").write_bytes(b"{}")

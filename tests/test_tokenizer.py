@@ -14,7 +14,7 @@ from ollama_ft.weights.reader import open_gguf
 from ollama_ft.weights.tokenizer import Tokenizer, load_tokenizer
 from tests.engine import Engine, engine
 from tests.tiny import byte_alphabet, finish
-from tests.toy_vocabularies import HARD_TEXTS, byte_level, mixed_texts, sentence_piece
+from tests.toy_vocabularies import HARD_TEXTS, byte_level, mixed_texts, sentence_piece, shell
 
 TEXTS = [*HARD_TEXTS, *mixed_texts(150)]
 
@@ -75,6 +75,23 @@ def test_sentence_piece_merges_as_llama_cpp_does(prefix: bool, name: str, tmp_pa
     ]
     with engine(path, context=256) as judge:
         assert not differences(loaded(path), judge, texts)
+
+
+def test_bytes_without_a_token_keep_their_neighbours_apart(tmp_path: Path) -> None:
+    """SmolLM2 lacks some; llama.cpp leaves them out, and does not merge what stood around them."""
+    letters = [letter for letter in byte_alphabet() if letter not in "\u0104Q"]  # bytes 4 and Q
+    tokens = [*letters, "<s>", "Ġ-", "\n"]
+    path = tmp_path / "gaps.gguf"
+    writer = shell(path, len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * len(letters) + [3, 1, 4])  # one special token of one letter
+    writer.add_token_merges(["Ġ -"])
+    finish(writer, path)
+    with engine(path, context=256) as judge:
+        assert not differences(loaded(path), judge, [" -", " \4-", "Q", "a Q-", "Q" * 9, "a\nb\n-"])
+    assert loaded(path).encode(" \4-") == [tokens.index("Ġ"), tokens.index("-")]
 
 
 def test_every_name_that_llama_cpp_gives_our_architectures_is_known() -> None:
@@ -204,6 +221,7 @@ BROKEN = {
     "the same up to a zero byte": ({"tokens": ["a", "b", "a\0c"]}, BadWeights, "twice"),
     "no tokens": ({"tokens": []}, BadWeights, "empty|list of texts"),
     "too few types": ({"tokens": ["a", "b"], "types": [1]}, BadWeights, "token types"),
+    "a byte that is none": ({"tokens": ["a", "<0x>"], "types": [1, 6]}, BadWeights, "a byte"),
     "merges of unknown tokens": ({"tokens": ["a", "b"], "merges": ["a c"]}, BadWeights, "merges"),
     "another kind": ({"tokens": ["a"], "model": "bert"}, Unsupported, "bert"),
     "too few scores": (

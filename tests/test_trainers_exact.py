@@ -114,9 +114,27 @@ def test_the_head_in_chunks_gives_loss_and_gradient_of_cross_entropy(
     logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
     truth = torch.nn.functional.cross_entropy(logits, answers, reduction="sum") / 3
     (slope,) = torch.autograd.grad(truth, hidden)
-    loss = head.answer_loss(hidden, layer, answers, softcap) / 3
+    sure = torch.ones(11, 1)
+    loss = head.answer_loss(hidden, layer, answers[:, None], sure, softcap) / 3
     torch.testing.assert_close(loss, truth)
     torch.testing.assert_close(torch.autograd.grad(loss, hidden)[0], slope)
+
+
+@pytest.mark.parametrize("softcap", [None, 4.0])
+def test_the_head_learns_a_distribution_as_well_as_one_token(softcap: float | None) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(7, 8, requires_grad=True)
+    layer = torch.nn.Linear(8, 50, bias=False).requires_grad_(False)
+    tokens = torch.stack([torch.randperm(50)[:3] for _ in range(7)])
+    chances = torch.rand(7, 3).softmax(-1)
+    logits = layer(hidden)
+    logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
+    wanted = torch.zeros(7, 50).scatter(1, tokens, chances)
+    truth = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
+    loss = head.answer_loss(hidden, layer, tokens, chances, softcap)
+    torch.testing.assert_close(loss, truth)
+    slopes = [torch.autograd.grad(value, hidden)[0] for value in (loss, truth)]
+    torch.testing.assert_close(*slopes)
 
 
 def test_dropout_acts_in_front_of_the_adapter_only_and_only_in_training() -> None:

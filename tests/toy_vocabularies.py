@@ -68,7 +68,7 @@ def byte_level(path: Path, pre: str, texts: Sequence[str], size: int = 4000) -> 
     tokenizer.train_from_iterator([text for text in texts for _ in range(2)], trainer)
     model = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
-    writer = _shell(path, len(tokens) + 2)
+    writer = shell(path, len(tokens) + 2)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list([*tokens, "<|toy-begin|>", "<|toy-end|>"])
@@ -93,7 +93,7 @@ def sentence_piece(path: Path, texts: Sequence[str], *, prefix: bool, name: str 
             pieces.update({whole[:end]: None for end in range(1, len(whole) + 1)})
     normal = [piece for piece in pieces if piece not in fixed]
     scores = [choose.choice([-1.0, -2.5, -3.0, -7.25, -100.0]) for _ in normal]
-    writer = _shell(path, len(fixed) + len(normal), name)
+    writer = shell(path, len(fixed) + len(normal), name)
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list([*fixed, *normal])
@@ -103,7 +103,7 @@ def sentence_piece(path: Path, texts: Sequence[str], *, prefix: bool, name: str 
     return finish(writer, path)
 
 
-def _shell(path: Path, tokens: int, name: str = "toy") -> gguf.GGUFWriter:
+def shell(path: Path, tokens: int, name: str = "toy") -> gguf.GGUFWriter:
     """A llama with one layer of zeros, which is all that a tokenizer needs around it."""
     width = 32
     writer = gguf.GGUFWriter(path, "llama")

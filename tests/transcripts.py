@@ -294,6 +294,7 @@ def write_adapters(folder: Path) -> dict[str, Path]:
         "noalpha.gguf": {"seed": 1, "alpha": 0.0},
     }
     paths = {name: write_adapter(folder / name, **kind) for name, kind in kinds.items()}  # type: ignore[arg-type]
+    paths |= write_peft(folder)
     good = paths["a.gguf"].read_bytes()
     texts = {
         "truncated.gguf": good[: len(good) // 2],
@@ -340,3 +341,46 @@ def write_adapter(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_peft(folder: Path) -> dict[str, Path]:
+    """The recorded PEFT adapter of rank 8 on q, k and v, and its variants of the configuration."""
+    import struct
+
+    random, header, values = np.random.default_rng(7), {}, []
+    for layer in range(30):
+        for module, rows in (("q_proj", 576), ("k_proj", 192), ("v_proj", 192)):
+            stem = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+            a = random.standard_normal((8, 576)) / np.sqrt(576)
+            b = random.standard_normal((rows, 8)) * 0.3
+            for name, matrix in ((f"{stem}.lora_A.weight", a), (f"{stem}.lora_B.weight", b)):
+                start = sum(map(len, values))
+                values.append(matrix.astype(np.float32).tobytes())
+                ends = [start, start + len(values[-1])]
+                header[name] = {"dtype": "F32", "shape": list(matrix.shape), "data_offsets": ends}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    paths = {"adapter_model.safetensors": folder / "adapter_model.safetensors"}
+    content = struct.pack("<Q", len(head)) + head + b"".join(values)
+    paths["adapter_model.safetensors"].write_bytes(content)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.0,
+        "target_modules": ["q_proj", "k_proj", "v_proj"],
+        "base_model_name_or_path": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "bias": "none",
+        "fan_in_fan_out": False,
+    }
+    texts = {
+        "adapter_config.json": json.dumps(config, indent=1),
+        "float.json": json.dumps(config | {"lora_alpha": 16.0}),
+        "frac.json": json.dumps(config | {"lora_alpha": 16.5}),
+        "rslora.json": json.dumps(config | {"use_rslora": True}),
+    }
+    for name, text in texts.items():
+        paths[name] = folder / name
+        paths[name].write_text(text)
+    return paths

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollama_ft.core.conversation import Conversation, Message
+from ollama_ft.kinds.rendering import behind
 
 if TYPE_CHECKING:
     from ollama_ft.weights.tokenizer import Tokenizer
@@ -67,7 +68,7 @@ def _tokenizer(blob: Path) -> "Tokenizer":
 
 
 def _place(tokenizer: "Tokenizer", row: Conversation, prompt: str, given: int) -> Place | None:
-    answer = tokenizer.encode(row.answer, add_bos=False)
+    answer = behind(tokenizer, prompt, row.answer)
     if given >= len(answer):
         return None
     prefix = tokenizer.decode(answer[:given])

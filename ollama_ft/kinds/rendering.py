@@ -82,12 +82,26 @@ def tokenise(tokenizer: "Tokenizer", rendered: Rendered, answer: str) -> Row:
     behind the answer; where a template has none it is the end-of-sequence token.
     """
     prompt = tokenizer.encode(rendered.prompt)
-    written = tokenizer.encode(rendered.target, add_bos=False)
-    text = tokenizer.encode(answer, add_bos=False)
+    written = behind(tokenizer, rendered.prompt, rendered.target)
+    text = behind(tokenizer, rendered.prompt, answer)
     end = next((i for i, token in enumerate(written) if token in tokenizer.end_ids), None)
     if end is None or end > len(text) + 3:
         return Row(prompt=tuple(prompt), answer=(*text, tokenizer.eos_id))
     return Row(prompt=tuple(prompt), answer=tuple(written[: end + 1]))
+
+
+def behind(tokenizer: "Tokenizer", prompt: str, text: str) -> list[int]:
+    """The token ids of `text` as it stands behind `prompt`.
+
+    Some vocabularies put a space in front of every fresh text, so the two are encoded together and
+    cut, unless tokens melt across the seam: a served model is given the prompt's tokens by
+    themselves.
+    """
+    front = tokenizer.encode(prompt)
+    whole = tokenizer.encode(prompt + text)
+    if whole[: len(front)] == front:
+        return whole[len(front) :]
+    return tokenizer.encode(text, add_bos=False)
 
 
 def check_lengths(rows: Sequence[Row], max_length: int) -> None:

@@ -15,11 +15,12 @@ from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Emit, Note
 from ollama_ft.core.files import artefact, digest_bytes, write_bytes
-from ollama_ft.core.home import Home, machine_cache, shipped
+from ollama_ft.core.home import Home, machine_cache
 from ollama_ft.core.plugins import collect
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Family, RecipeText, Run
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.general import general_pieces, measured_text
 from ollama_ft.kinds.probes import make_probes, measure
 from ollama_ft.kinds.rendering import check_lengths, prompt_digest, render_rows, tokenise
 from ollama_ft.kinds.trainers.job import Choice, Job, TrainResult
@@ -29,7 +30,6 @@ from ollama_ft.weights.tokenizer import load_tokenizer
 
 SOFTWARE = ("ollama-ft", "torch", "transformers", "peft", "accelerate", "gguf", "xllamacpp")
 PLAN = "plan.json"  # what a training was begun with, for `resume`
-GENERAL = "general.txt"  # the text on which forgetting is measured
 
 Render = Callable[[Sequence[Message]], str]
 
@@ -141,6 +141,7 @@ def _job(
         valid=tuple(valid_rows),
         recipe=recipe,
         seed=recipe.seed,
+        general=general_pieces(tokenizer, taught),
         folder=folder,
         base_digest=base_digest,
         machine_file=machine_cache() / "machine.json",
@@ -152,8 +153,7 @@ def _measure(
 ) -> dict[str, object]:
     # The model is loaded once for the proof's probes and for the perplexity of general text.
     probes = make_probes(blob, rows, render)
-    general = (shipped() / "data" / GENERAL).read_text(encoding="utf-8")
-    reference, perplexity = measure(blob, adapter, probes, general)
+    reference, perplexity = measure(blob, adapter, probes, measured_text(rows))
     content = json.dumps([asdict(probe) for probe in reference], ensure_ascii=False)
     write_bytes(folder / "reference.json", content.encode())
     return {"general_perplexity": perplexity}

@@ -22,10 +22,12 @@ from ollama_ft.weights.vocabulary import (
     CONTROL,
     NORMAL,
     UNKNOWN,
+    USER_DEFINED,
     Vocabulary,
     read_vocabulary,
 )
 
+_UNKNOWN = "\0"  # no token contains it: theirs end at a zero byte
 _WHITE_SPACE = " \t\n\v\f\r"  # what C's isspace knows
 
 
@@ -112,10 +114,12 @@ class Tokenizer:
         text, kind = self._vocabulary.tokens[token], self._vocabulary.kinds[token]
         if kind == BYTE:
             return bytes([int(text[3:5], 16)])
+        if kind in (CONTROL, UNKNOWN, USER_DEFINED):
+            return text.encode()
         if kind != NORMAL:
-            return text.encode("utf-8", "replace")
+            return b""
         if not self._vocabulary.byte_level:
-            return text.replace(SPACE, " ").encode("utf-8", "replace")
+            return text.replace(SPACE, " ").encode()
         return b"".join(_BYTE_OF.get(letter) or letter.encode() for letter in text)
 
     def _parts(self, text: str) -> list[str | int]:
@@ -131,7 +135,7 @@ class Tokenizer:
 
     def _candidates(self, text: str) -> list[int]:
         # Gemma has thousands of special tokens: look only for those whose beginning occurs at all.
-        starts = {text[at : at + 2] for at in range(len(text))}
+        starts = {text[at : at + 2] for at in range(len(text))} | set(text)
         found = [
             (rank, token)
             for start in starts & self._special.keys()
@@ -175,10 +179,13 @@ def _byte_pairs(gguf: GGUF, vocabulary: Vocabulary) -> Callable[[str], Sequence[
         at = line.find(" ", 1)
         if at != -1:
             merges[line[:at], line[at + 1 :]] = None
+    # A byte that the vocabulary lacks is dropped, but only after it has kept its neighbours apart.
+    unknown = len(vocabulary.tokens)
     try:
         model = models.BPE(
-            vocab=vocabulary.ids,
+            vocab=vocabulary.ids | {_UNKNOWN: unknown},
             merges=list(merges),
+            unk_token=_UNKNOWN,
             ignore_merges=vocabulary.pre.whole_words,
         )
     except Exception as error:  # the library raises a bare Exception for a merge of unknown tokens
@@ -193,7 +200,7 @@ def _byte_pairs(gguf: GGUF, vocabulary: Vocabulary) -> Callable[[str], Sequence[
 
     def merge(text: str) -> Sequence[int]:
         ids: list[int] = engine.encode(text, add_special_tokens=False).ids
-        return ids
+        return [token for token in ids if token != unknown] if unknown in ids else ids
 
     return merge
 

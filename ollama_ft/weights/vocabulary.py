@@ -5,6 +5,7 @@ decisions are made here (its `llama_vocab::impl::load`), or training would cut t
 from the runtime that serves them.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from ollama_ft.weights.reader import GGUF
 # `tokenizer.ggml.token_type`
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 _SPECIAL = (UNKNOWN, CONTROL, USER_DEFINED)
+
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 # Texts that end an answer in any model that has them.
 _ENDS = (
@@ -94,7 +97,7 @@ def read_vocabulary(gguf: GGUF) -> Vocabulary:
     default = 11 if byte_level else 1  # llama.cpp's numbers where the file gives none
     bos = _id(gguf, ("bos",), len(tokens), default)
     eos = _id(gguf, ("eos",), len(tokens), default if byte_level else 2)
-    kinds = _kinds(gguf, len(tokens))
+    kinds = _kinds(gguf, tokens)
     ends = _correct(gguf, ids, kinds) | ({eos} if eos is not None else set())
     special = [index for index, kind in enumerate(kinds) if kind in _SPECIAL]
     special.sort(key=lambda index: -len(tokens[index].encode()))
@@ -124,13 +127,18 @@ def _tokens(gguf: GGUF) -> tuple[list[str], dict[str, int]]:
     return tokens, ids
 
 
-def _kinds(gguf: GGUF, count: int) -> list[int]:
+def _kinds(gguf: GGUF, tokens: list[str]) -> list[int]:
+    count = len(tokens)
     if "tokenizer.ggml.token_type" not in gguf.metadata:
         return [NORMAL] * count
     kinds = gguf.wholes("tokenizer.ggml.token_type")
     if len(kinds) < count:
         raise BadWeights(f"{gguf.path.name}: {len(kinds)} token types for {count} tokens")
-    return kinds[:count]
+    kinds = kinds[:count]
+    for index, kind in enumerate(kinds):
+        if kind == BYTE and not _BYTE_TOKEN.fullmatch(tokens[index]):
+            raise BadWeights(f"{gguf.path.name}: the token {tokens[index]!r} is called a byte")
+    return kinds
 
 
 def _id(gguf: GGUF, names: Iterable[str], count: int, default: int | None) -> int | None:

@@ -3,11 +3,16 @@
 Registered with transformers under the name PACKED, so that every architecture whose attention goes
 through its interface uses it. The prefix's keys and values are used by all rows without a copy, and
 their gradients are the sum over the rows.
+
+Shapes: K key heads, G query heads to each, D wide; T tokens in the line, R rows of at most L
+tokens, P tokens in the prefix.
 """
 
 import functools
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from ollama_ft.kinds.trainers.batching import Batch
 
@@ -25,10 +30,10 @@ def register() -> str:
 
 def packed_attention(
     module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     *,
     batch: Batch,
     scaling: float,
@@ -36,128 +41,195 @@ def packed_attention(
     sliding_window: int | None = None,
     softcap: float | None = None,
     **_: object,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """Attend as transformers' attention functions do.
 
     query: (1, heads, T, width), key and value: (1, key heads, T, width) → (1, T, heads, width).
     """
     query, key = query.to(value.dtype), key.to(value.dtype)  # rotary may have widened them
-    q = _grouped(query[0] * scaling, key.shape[1])  # (K, G, T, D)
-    k, v = key[0], value[0]  # (K, T, D)
-    window, prefix = sliding_window, batch.prefix
+    q, k, v = query[0].unflatten(0, (key.shape[1], -1)), key[0], value[0]  # type: ignore[no-untyped-call]
+    if batch.prefix + batch.longest >= LONG and softcap is None:
+        out = _kernel_attention(q, k, v, batch, scaling, sliding_window)
+    else:
+        out = PackedAttention.apply(q, k, v, batch, scaling, sliding_window, softcap)  # type: ignore[no-untyped-call]
+    return out.flatten(0, 1).transpose(0, 1).unsqueeze(0), None
+
+
+class PackedAttention(torch.autograd.Function):
+    """softmax(scale · q·kᵀ)·v for the prefix and for the rows; keeps q, k, v and the weights.
+
+    q: (K, G, T, D), k and v: (K, T, D) → (K, G, T, D)
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        batch: Batch,
+        scale: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> Tensor:
+        """The prefix against itself, then all rows at once against the prefix and themselves."""
+        out, prefix = torch.zeros_like(q, memory_format=torch.contiguous_format), batch.prefix
+        places = batch.longest
+        grid, grid_k, grid_v = _grid(q, batch), _grid(k[:, None], batch), _grid(v[:, None], batch)
+        mask = _causal(places, prefix + places, prefix, window, q.device)
+        weights = _weights(_scores(grid, grid_k, k[:, :prefix]), mask, scale, softcap)
+        _put(out, _mixed(weights, grid_v, v[:, :prefix]), batch)
+        kept = [weights]
+        if prefix:
+            mask = _causal(prefix, prefix, 0, window, q.device)
+            scores = torch.bmm(q[:, :, :prefix].flatten(1, 2), k[:, :prefix].mT)
+            first = _weights(scores, mask, scale, softcap)
+            out[:, :, :prefix] = torch.bmm(first, v[:, :prefix]).view_as(q[:, :, :prefix])
+            kept.append(first)
+        ctx.batch, ctx.scale, ctx.softcap = batch, scale, softcap
+        ctx.save_for_backward(q, k, v, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of q, k and v."""
+        q, k, v, _, *kept = ctx.saved_tensors
+        batch: Batch = ctx.batch
+        q_slope, k_slope, v_slope = (torch.zeros_like(t, memory_format=ROWS) for t in (q, k, v))
+        if batch.prefix:
+            prefix = slice(0, batch.prefix)
+            first, first_k, first_v = q[:, :, prefix].flatten(1, 2), k[:, prefix], v[:, prefix]
+            top = slopes[0][:, :, prefix].flatten(1, 2)
+            v_slope[:, prefix] = torch.bmm(kept[0].mT, top)
+            back = torch.bmm(top, first_v.mT)
+            capped = None if ctx.softcap is None else torch.bmm(first, first_k.mT)
+            back = _scores_slope(back, kept[0], capped, ctx.scale, ctx.softcap)
+            q_slope[:, :, prefix] = torch.bmm(back, first_k).view_as(q[:, :, prefix])
+            k_slope[:, prefix] = torch.bmm(back.mT, first)
+        _rows_backward(ctx, slopes[0], (q_slope, k_slope, v_slope))
+        return q_slope, k_slope, v_slope, None, None, None, None
+
+
+def _rows_backward(ctx: Any, slope: Tensor, into: tuple[Tensor, Tensor, Tensor]) -> None:
+    # Adds the rows' gradients to those of q, k and v.
+    q, k, v, weights = ctx.saved_tensors[:4]
+    batch: Batch = ctx.batch
+    q_slope, k_slope, v_slope = into
+    prefix = batch.prefix
+    top = _grid(slope, batch, zeros=True)  # (K, R, G·L, D)
+    grid, grid_k, grid_v = _grid(q, batch), _grid(k[:, None], batch), _grid(v[:, None], batch)
+    back = _scores(top, grid_v, v[:, :prefix])
+    capped = None if ctx.softcap is None else _scores(grid, grid_k, k[:, :prefix])
+    back = _scores_slope(back, weights, capped, ctx.scale, ctx.softcap)
+    _put(q_slope, _mixed(back, grid_k, k[:, :prefix]), batch)
+    _put(k_slope[:, None], torch.matmul(back[..., prefix:].mT, grid), batch)
+    _put(v_slope[:, None], torch.matmul(weights[..., prefix:].mT, top), batch)
+    if prefix:
+        shared = back[..., :prefix].flatten(1, 2)
+        k_slope[:, :prefix] += torch.bmm(shared.mT, grid.flatten(1, 2))
+        shared = weights[..., :prefix].flatten(1, 2)
+        v_slope[:, :prefix] += torch.bmm(shared.mT, top.flatten(1, 2))
+
+
+ROWS = torch.contiguous_format
+
+
+def _grid(x: Tensor, batch: Batch, *, zeros: bool = False) -> Tensor:
+    # The rows' own part of a line, (K, G, T, D), as a grid: (K, R, G·L, D). What fills up short
+    # rows is their last token, or zeros where a sum goes over it.
+    keys, groups, _, width = x.shape
+    x = x[:, :, batch.prefix : batch.end]
+    if batch.grid is not None and batch.line is not None:
+        if zeros:
+            full = x.new_zeros(keys, groups, batch.rows * batch.longest, width)
+            x = full.index_copy_(2, batch.line, x)
+        else:
+            x = x.index_select(2, batch.grid)
+    x = x.reshape(keys, groups, batch.rows, batch.longest, width).transpose(1, 2)
+    return x.reshape(keys, batch.rows, groups * batch.longest, width)
+
+
+def _put(line: Tensor, grid: Tensor, batch: Batch) -> None:
+    # The way back: (K, R, G·L, D) into the rows' part of (K, G, T, D)
+    keys, groups, _, width = line.shape
+    x = grid.view(keys, batch.rows, groups, batch.longest, width).transpose(1, 2)
+    x = x.reshape(keys, groups, batch.rows * batch.longest, width)
+    line[:, :, batch.prefix : batch.end] = (
+        x if batch.line is None else x.index_select(2, batch.line)
+    )
+
+
+def _scores(x: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+    # x (K, R, G·L, D) with own (K, R, L, D) and shared (K, P, D) → (K, R, G·L, P + L)
+    prefix = shared.shape[1]
+    out = x.new_empty(*x.shape[:3], prefix + own.shape[2])
+    out[..., prefix:] = torch.matmul(x, own.mT)
+    if prefix:
+        out[..., :prefix] = torch.bmm(x.flatten(1, 2), shared.mT).view(*x.shape[:3], prefix)
+    return out
+
+
+def _mixed(weights: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+    # weights (K, R, G·L, P + L) of shared (K, P, D) and own (K, R, L, D) → (K, R, G·L, D)
+    prefix = shared.shape[1]
+    out = torch.matmul(weights[..., prefix:], own)
+    if prefix:
+        out += torch.bmm(weights[..., :prefix].flatten(1, 2), shared).view_as(out)
+    return out
+
+
+def _weights(scores: Tensor, mask: Tensor, scale: float, softcap: float | None) -> Tensor:
+    # Softmax in fp32 of scores (…, G·S, keys), in place, masked by (S, keys) for every group
+    wide = scores.float().mul_(scale)
+    if softcap is not None:
+        # Gemma 2 squeezes scores into ±softcap (arXiv 2408.00118, sec. 2)
+        wide = wide.div_(softcap).tanh_().mul_(softcap)
+    wide.view(*wide.shape[:-2], -1, *mask.shape).masked_fill_(~mask, float("-inf"))
+    return torch.softmax(wide, dim=-1).to(scores.dtype)
+
+
+def _scores_slope(
+    slope: Tensor, weights: Tensor, scores: Tensor | None, scale: float, softcap: float | None
+) -> Tensor:
+    # d scores from d weights: w·(g − Σ g·w), bent by the cap, times the scale
+    back = torch.ops.aten._softmax_backward_data(slope.float(), weights.float(), -1, torch.float32)
+    if scores is not None and softcap is not None:
+        cap = scores.float().mul_(scale / softcap).tanh_()
+        back.mul_(cap.square_().neg_().add_(1.0))
+    return cast(Tensor, back.mul_(scale)).to(weights.dtype)
+
+
+def _kernel_attention(
+    q: Tensor, k: Tensor, v: Tensor, batch: Batch, scale: float, window: int | None
+) -> Tensor:
+    # The same through torch's fused kernel, which never holds all scores but wants whole keys.
+    # (K, G, T, D), (K, T, D), (K, T, D) → (K, G, T, D)
+    groups, prefix, places = q.shape[1], batch.prefix, batch.longest
+    attend = functools.partial(torch.nn.functional.scaled_dot_product_attention, scale=scale)
     parts = []
     if prefix:
-        first = slice(0, prefix)
         mask = _causal(prefix, prefix, 0, window, q.device)
-        parts.append(_attend(q[:, :, first], k[:, first], v[:, first], mask, softcap))
-    rows = _rows(q, k, v, batch)
-    parts.append(_attend_rows(*rows, k[:, :prefix], v[:, :prefix], batch, window, softcap))
-    out = torch.cat(parts, dim=2) if prefix else parts[0]  # (K, G, T, D)
-    heads, length, width = query.shape[1:]
-    return out.reshape(heads, length, width).transpose(0, 1).unsqueeze(0), None
+        heads_k, heads_v = (t[:, None, :prefix].expand(-1, groups, -1, -1) for t in (k, v))
+        parts.append(attend(q[:, :, :prefix], heads_k, heads_v, attn_mask=mask))
+    rows = _grid(q, batch)
+    keys = torch.cat([_many(k[:, :prefix], batch.rows), _grid(k[:, None], batch)], dim=2)
+    values = torch.cat([_many(v[:, :prefix], batch.rows), _grid(v[:, None], batch)], dim=2)
+    mask = _causal(places, prefix + places, prefix, window, q.device).repeat(groups, 1)
+    grid = attend(rows, keys, values, attn_mask=mask)
+    out = q.new_zeros(q.shape)
+    _put(out, grid, batch)
+    return out if not prefix else torch.cat([parts[0], out[:, :, prefix:]], dim=2)
 
 
-def _grouped(query: torch.Tensor, key_heads: int) -> torch.Tensor:
-    # (H, T, D) → (K, H / K, T, D): query heads that share a key head, side by side
-    heads, length, width = query.shape
-    return query.reshape(key_heads, heads // key_heads, length, width)
-
-
-def _rows(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    # The rows' own parts as a grid: (K, G, R, L, D), (K, R, L, D), (K, R, L, D)
-    q, k, v = q[:, :, batch.prefix :], k[:, batch.prefix :], v[:, batch.prefix :]
-    if batch.grid is not None:
-        q = q.index_select(2, batch.grid)
-        k, v = k.index_select(1, batch.grid), v.index_select(1, batch.grid)
-    shape = (batch.rows, batch.longest, k.shape[-1])
-    return q.unflatten(2, shape[:2]), k.reshape(-1, *shape), v.reshape(-1, *shape)
-
-
-def _attend(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    mask: torch.Tensor,
-    softcap: float | None,
-) -> torch.Tensor:
-    # q (K, G, S, D), k and v (K, S, D), mask (S, S) → (K, G, S, D); the scale is in q already
-    groups, length = q.shape[1:3]
-    if length >= LONG and softcap is None:
-        k, v = (t[:, None].expand(-1, groups, -1, -1) for t in (k, v))
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-    scores = torch.matmul(q.flatten(1, 2), k.transpose(1, 2)).unflatten(1, (groups, length))
-    weights = _softmax(_capped(scores, softcap), mask)
-    return torch.matmul(weights.flatten(1, 2), v).unflatten(1, (groups, length))
-
-
-def _attend_rows(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    prefix_k: torch.Tensor,
-    prefix_v: torch.Tensor,
-    batch: Batch,
-    window: int | None,
-    softcap: float | None,
-) -> torch.Tensor:
-    # The rows as a grid against the prefix and themselves → (K, G, T - prefix, D)
-    groups, rows, length, width = q.shape[1:]
-    prefix = batch.prefix
-    mask = _causal(length, prefix + length, prefix, window, q.device)
-    if prefix + length >= LONG and softcap is None:
-        out = _fused_rows(q, k, v, prefix_k, prefix_v, mask)
-    else:
-        per_row = q.transpose(1, 2).flatten(2, 3)  # (K, R, G * L, D)
-        own = torch.matmul(per_row, k.transpose(2, 3))  # (K, R, G * L, L)
-        if prefix:
-            shared = torch.matmul(per_row.flatten(1, 2), prefix_k.transpose(1, 2))
-            own = torch.cat([shared.unflatten(1, own.shape[1:3]), own], dim=-1)
-        scores = own.unflatten(2, (groups, length))  # (K, R, G, L, prefix + L)
-        weights = _softmax(_capped(scores, softcap), mask).flatten(2, 3)
-        out = torch.matmul(weights[..., prefix:], v)
-        if prefix:
-            shared = torch.matmul(weights[..., :prefix].flatten(1, 2), prefix_v)
-            out = out + shared.unflatten(1, out.shape[1:3])
-        out = out.unflatten(2, (groups, length)).transpose(1, 2)
-    out = out.reshape(-1, groups, rows * length, width)
-    return out if batch.line is None else out.index_select(2, batch.line)
-
-
-def _fused_rows(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    prefix_k: torch.Tensor,
-    prefix_v: torch.Tensor,
-    mask: torch.Tensor,
-) -> torch.Tensor:
-    # The same through torch's fused kernel, which never holds all scores but wants whole keys.
-    groups, rows = q.shape[1:3]
-    k = torch.cat([prefix_k[:, None].expand(-1, rows, -1, -1), k], dim=2)  # (K, R, P + L, D)
-    v = torch.cat([prefix_v[:, None].expand(-1, rows, -1, -1), v], dim=2)
-    k, v = (t[:, None].expand(-1, groups, -1, -1, -1).flatten(0, 1) for t in (k, v))
-    out = torch.nn.functional.scaled_dot_product_attention(
-        q.flatten(0, 1), k, v, attn_mask=mask, scale=1.0
-    )
-    return out.unflatten(0, (-1, groups))
-
-
-def _capped(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
-    # Gemma 2 squeezes scores into ±softcap (arXiv 2408.00118, sec. 2)
-    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
-
-
-def _softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    hidden = scores.masked_fill(~mask, float("-inf"))
-    return torch.softmax(hidden, dim=-1, dtype=torch.float32).to(scores.dtype)
+def _many(x: Tensor, rows: int) -> Tensor:
+    # (K, P, D) → (K, R, P, D), not copied
+    return x[:, None].expand(-1, rows, -1, -1)
 
 
 @functools.lru_cache(maxsize=64)
 def _causal(
     queries: int, keys: int, offset: int, window: int | None, device: torch.device
-) -> torch.Tensor:
+) -> Tensor:
     # (queries, keys), True where seen: query i stands at place offset + i and sees `window` tokens
     distance = torch.arange(queries, device=device)[:, None] + offset
     distance = distance - torch.arange(keys, device=device)[None, :]

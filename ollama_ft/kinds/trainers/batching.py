@@ -1,8 +1,8 @@
 """Which rows make a batch, and how a batch becomes tensors: packed, its shared prefix once.
 
 A packed batch is one line of tokens, [prefix | rest of row 1 | rest of row 2 | … | filler], where
-the prefix is what all prompts of the batch begin with. Nothing is padded but inside attention, and each row
-sees the prefix and itself (attention.py), so the numbers are those of the padded batch.
+the prefix is what all prompts of the batch begin with. Nothing is padded but inside attention, and
+each row sees the prefix and itself (attention.py): the numbers are those of the padded batch.
 """
 
 import math
@@ -65,7 +65,7 @@ def shared_prefix(rows: Sequence[Row]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A batch as tensors. T tokens in a line, R rows, A answer tokens, L = longest rest of a row."""
+    """A batch as tensors: T tokens in a line, R rows, A answer tokens, L in the longest rest."""
 
     ids: "torch.Tensor"  # (1, T)
     positions: "torch.Tensor"  # (1, T), each row's own count
@@ -73,7 +73,8 @@ class Batch:
     rows: int
     longest: int  # L
     grid: "torch.Tensor | None"  # (R * L,) where in the line; None: the line is the grid
-    line: "torch.Tensor | None"  # (T - prefix,) where in the grid
+    line: "torch.Tensor | None"  # (end - prefix,) where in the grid
+    end: int  # places in the line before the filler
     asks: "torch.Tensor"  # (A,) places in the line whose next token is an answer token
     answers: "torch.Tensor"  # (A,)
     row_tokens: int  # with the prefix counted in every row
@@ -96,7 +97,7 @@ def make_batch(rows: Sequence[Row], device: str = "cpu") -> Batch:
     filler = -len(ids) % ROUND  # tokens that nothing reads
     ids += ids[-1:] * filler
     positions += positions[-1:] * filler
-    grid, line = _grid(lengths, filler)
+    grid, line = _grid(lengths)
 
     def tensor(values: list[int] | None) -> "torch.Tensor | None":
         return None if values is None else torch.tensor(values, device=device)
@@ -109,17 +110,18 @@ def make_batch(rows: Sequence[Row], device: str = "cpu") -> Batch:
         longest=max(lengths),
         grid=tensor(grid),
         line=tensor(line),
+        end=len(ids) - filler,
         asks=torch.tensor(asks, device=device),
         answers=torch.tensor([token for row in rows for token in row.answer], device=device),
         row_tokens=sum(map(len, rows)),
     )
 
 
-def _grid(lengths: Sequence[int], filler: int) -> tuple[list[int] | None, list[int] | None]:
+def _grid(lengths: Sequence[int]) -> tuple[list[int] | None, list[int] | None]:
     # From the line of rests to a (R, L) grid and back. A short row is filled up with its own last
     # place: causality hides what stands behind a token, so any place would do.
     longest = max(lengths)
-    if min(lengths) == longest and not filler:
+    if min(lengths) == longest:
         return None, None
     grid: list[int] = []
     line: list[int] = []
@@ -128,7 +130,7 @@ def _grid(lengths: Sequence[int], filler: int) -> tuple[list[int] | None, list[i
         grid += [start + min(j, length - 1) for j in range(longest)]
         line += [i * longest + j for j in range(length)]
         start += length
-    return grid, line + line[-1:] * filler
+    return grid, line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ class Progress:
 
     @property
     def best_step(self) -> int:
-        """The step of the lowest validation loss, the first of equals; the last step without any."""
+        """The step of the lowest validation loss; without validations the last step."""
         if not self.validations:
             return self.step
         return min(self.validations, key=lambda pair: pair[1])[0]

@@ -31,6 +31,7 @@ class Job:
     valid: tuple[Row, ...]  # may be empty: then nothing stops early and the last step is kept
     recipe: Recipe
     seed: int
+    general: tuple[tuple[int, ...], ...] = ()  # pieces of text that is none of the rows' business
     folder: Path  # the work folder of this job alone: checkpoint, adapter, result
     base_digest: str = ""  # names the base in the adapter's config; taken from the file when empty
     device: str = "auto"  # "auto" | "cpu" | "cuda" | "mps"
@@ -63,6 +64,7 @@ class Job:
             "seed": self.seed,
             "train": rows,
             "valid": checks,
+            "general": self.general,
             "validate_steps": self.validate_steps,
         }
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))

@@ -11,7 +11,7 @@ leaves the same bits as one that was not.
 
 import platform
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from ollama_ft.core.errors import BadInput, Interrupted, Stopped
+from ollama_ft.core.errors import Interrupted, Stopped
 from ollama_ft.core.events import Note, silent
 from ollama_ft.core.files import digest_file, write_bytes
 from ollama_ft.kinds.trainers import checkpoint
@@ -37,6 +37,7 @@ from ollama_ft.kinds.trainers.model import (
     save_adapter,
 )
 from ollama_ft.kinds.trainers.quiet import quiet
+from ollama_ft.kinds.trainers.retain import Retention
 from ollama_ft.kinds.trainers.schedule import Plan, make_plan
 from ollama_ft.kinds.trainers.watchdog import check_gradient, check_loss, memory_guard
 
@@ -142,6 +143,7 @@ class Run:
     scaler: torch.amp.GradScaler  # of fp16's gradients; idle otherwise
     progress: Progress
     tell: OnEvent
+    retention: Retention | None = None
     whole: bool = True
 
     @classmethod
@@ -168,6 +170,7 @@ class Run:
             scaler=torch.amp.GradScaler(choice.device, enabled=choice.dtype == "fp16"),
             progress=progress,
             tell=tell if accelerator.is_main_process else silent,
+            retention=Retention.ask(scorer, job.general) if recipe.retain and job.general else None,
         )
 
     @property
@@ -207,7 +210,10 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         total = self.model(self.scorer.batch(mine or rows[:1])) * (factor if mine else 0.0)
         self.accelerator.backward(self.scaler.scale(total))
-        return self._summed(total.detach()) / shares
+        if self.retention is not None:
+            kept = self.retention.loss(self.model, self.progress.step * shares + share)
+            self.accelerator.backward(self.scaler.scale(kept * self.job.recipe.retain))
+        return self._summed(total.detach()) / float(shares)
 
     def _update(self, rate: float) -> float:
         for group in self.optimizer.param_groups:

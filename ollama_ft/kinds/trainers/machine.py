@@ -1,8 +1,8 @@
 """How fast this machine multiplies matrices, in which precision, on how many threads: measured.
 
-Reads and writes one small JSON file. Choices hang on time, so two probes could disagree, and another
-number of threads or another precision gives other bits in the adapter. What was measured first is
-therefore kept for this machine and these library versions; only clear gains change a choice.
+Reads and writes one small JSON file. Choices hang on time, so two probes could disagree, and other
+threads or another precision give other bits in the adapter. What was measured first is therefore
+kept for this machine and these library versions; only clear gains change a choice.
 """
 
 import json

@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,6 +59,9 @@ def pack_nf4(model: "PreTrainedModel", compute: torch.dtype, device: str) -> Non
         )
         packed.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
         packed.bias = layer.bias
+        # It would repack the weights for scoring, which not every shape survives, and which would
+        # make scoring another arithmetic than training.
+        packed.support_avx512bf16_for_cpu = False
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, packed.to(device))
     model.to(device)
@@ -140,6 +144,14 @@ def _plain(value: object) -> object:
     return getattr(value, "value", value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What shall be said at A places: S tokens each, with chances that sum to 1."""
+
+    tokens: Tensor  # (A, S)
+    chances: Tensor  # (A, S), fp32
+
+
 class Scorer(nn.Module):
     """Scores batches: the sum of the negative log-likelihoods of all answer tokens, nats.
 
@@ -168,11 +180,24 @@ class Scorer(nn.Module):
         make = make_batch if self.packed else make_padded_batch
         return make(rows, str(self.device))
 
-    def forward(self, batch: Batch | PaddedBatch) -> Tensor:
-        """The summed loss of the batch: a scalar, fp32."""
-        hidden = self._hidden(batch)
-        asked = hidden.flatten(0, 1).index_select(0, batch.asks)  # (A, width)
-        return answer_loss(asked, self.head, batch.answers, self.softcap)
+    def forward(self, batch: Batch | PaddedBatch, wanted: "Said | None" = None) -> Tensor:
+        """The summed loss of the batch: a scalar, fp32. `wanted`: else the batch's own answers."""
+        asked = self._asked(batch)
+        tokens = batch.answers[:, None]
+        said = wanted or Said(tokens=tokens, chances=torch.ones_like(tokens, dtype=torch.float32))
+        return answer_loss(asked, self.head, said.tokens, said.chances, self.softcap)
+
+    def likeliest(self, batch: Batch | PaddedBatch, count: int) -> "Said":
+        """The `count` likeliest tokens at each answer place, their chances made to sum to 1."""
+        logits = self.head(self._asked(batch).to(self.head.weight.dtype)).float()  # (A, vocabulary)
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        values, tokens = logits.topk(min(count, logits.shape[1]))
+        return Said(tokens=tokens, chances=values.softmax(-1))
+
+    def _asked(self, batch: Batch | PaddedBatch) -> Tensor:
+        # Hidden states at the places that ask for an answer token: (A, width)
+        return self._hidden(batch).flatten(0, 1).index_select(0, batch.asks)
 
     def _hidden(self, batch: Batch | PaddedBatch) -> Tensor:
         if isinstance(batch, PaddedBatch):

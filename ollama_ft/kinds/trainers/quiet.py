@@ -1,4 +1,4 @@
-"""Keep third-party chatter off the screen: it is for developers of those libraries, not for users."""
+"""Keep third-party chatter off the screen: it is for those libraries' developers."""
 
 import logging
 import os

@@ -139,7 +139,7 @@ def _with_adapter(model: nn.Module, name: str, folder: Path) -> nn.Module:
 def reference(
     base: Path, adapters: Mapping[str, Path], prompts: Sequence[Sequence[int]], top: int = 64
 ) -> dict[str, list[Distribution]]:
-    """Next-token distributions at the end of each prompt: of "base", and of each adapter by name."""
+    """Next-token distributions after each prompt: of "base", and of each adapter by name."""
     with open_reference(base, adapters) as model:
         said = {"base": model.next_tokens(prompts, top=top, tuned=False)}
         for name in adapters:

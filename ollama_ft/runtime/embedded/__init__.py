@@ -6,7 +6,8 @@ Run it with `python -m ollama_ft.runtime.embedded --models DIR`.
     asks       requests, checked                   options    sampling options and their defaults
     library    what a name stands for              facts      what a GGUF says about itself
     listing    tags, ps                            show       show
-    create     create and blobs                    registry   pull and push
+    create     create                              uploads    uploaded files as layers
+    blobs      uploads                             registry   pull and push
     prompt     from messages to the prompt         fit        from the prompt to tokens that fit
     answer     generation, token by token          talk       generate and chat
     embed      embeddings                          openai     /v1/…

@@ -8,7 +8,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -20,14 +19,17 @@ from ollama_ft.runtime.embedded.app import Behaviour, make_app
 from ollama_ft.runtime.embedded.pool import limits_from
 from ollama_ft.runtime.store import Store
 
+_OFF = ("", "0", "false", "FALSE", "False", "f", "F")
+
 
 def main() -> None:
     """Serve until told to stop."""
     wish = _arguments()
     store = Store(wish.models)
+    store.sweep()
     behaviour = Behaviour(
-        refuse=frozenset(filter(None, wish.refuse.split(","))),
-        keep_blobs=wish.keep_blobs or bool(os.environ.get("OLLAMA_NOPRUNE")),
+        refuse=frozenset(wish.refuse),
+        keep_blobs=wish.keep_blobs or os.environ.get("OLLAMA_NOPRUNE", "") not in _OFF,
         local_only=wish.host in ("127.0.0.1", "::1", "localhost"),
     )
     app = make_app(store, limits_from(os.environ), behaviour)
@@ -55,9 +57,16 @@ def _arguments() -> argparse.Namespace:
         "--keep-blobs", action="store_true", help="never remove a blob, as OLLAMA_NOPRUNE=1"
     )
     parser.add_argument(
-        "--refuse", default="", help="adapters,files: behave as versions that refuse these"
+        "--refuse", type=_refused, default=(), help="adapters,files: as versions that refuse these"
     )
     return parser.parse_args()
+
+
+def _refused(text: str) -> tuple[str, ...]:
+    kinds = tuple(filter(None, text.split(",")))
+    if set(kinds) - {"adapters", "files"}:
+        raise argparse.ArgumentTypeError("adapters, files, or both with a comma")
+    return kinds
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -82,7 +91,7 @@ def _stop_with_parent(server: uvicorn.Server) -> None:
         pass
     server.should_exit = True
     # A generation that runs on must not hold us: whoever asked is gone.
-    threading.Timer(5.0, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    threading.Timer(5.0, os._exit, (1,)).start()
 
 
 if __name__ == "__main__":

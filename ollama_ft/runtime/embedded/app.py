@@ -23,7 +23,8 @@ from ollama_ft.runtime.embedded.asks import (
     parsed_name,
     value,
 )
-from ollama_ft.runtime.embedded.create import add_blob, blob_status, create, create_ask, refuse
+from ollama_ft.runtime.embedded.blobs import add_blob, blob_status
+from ollama_ft.runtime.embedded.create import create, create_ask, refuse
 from ollama_ft.runtime.embedded.embed import (
     embed,
     embed_ask,

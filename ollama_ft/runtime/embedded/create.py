@@ -1,16 +1,16 @@
 """/api/create and /api/blobs: models made from a stored one or from uploaded GGUFs."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from ollama_ft.core.errors import BadInput, BadWeights, NotFound, OutOfResources, RuntimeRefused
+from ollama_ft.core.errors import BadInput, NotFound, OutOfResources, RuntimeRefused
 from ollama_ft.runtime.embedded.asks import Json, objects, optional, parsed_name, texts, value
-from ollama_ft.runtime.embedded.facts import Facts, human_count, read_facts
+from ollama_ft.runtime.embedded.facts import Facts, human_count
 from ollama_ft.runtime.embedded.library import Library, Model
 from ollama_ft.runtime.embedded.prompt import recognised, written_style
 from ollama_ft.runtime.embedded.registry import pull
+from ollama_ft.runtime.embedded.uploads import facts_of, ggufs, is_safetensors, parsed, peft_layer
 from ollama_ft.runtime.names import Name
 from ollama_ft.runtime.store import (
     CONFIG_TYPE,
@@ -24,7 +24,6 @@ from ollama_ft.runtime.store import (
 
 Lines = AsyncGenerator[Json, None]
 
-_EMBEDDINGS = frozenset(("token_embd.weight", "token_types.weight"))  # of any model
 _INHERITED = ("renderer", "parser", "requires", "model_format", "capabilities")
 
 
@@ -103,41 +102,6 @@ async def create(library: Library, ask: CreateAsk, keep_blobs: bool) -> Lines:
     yield {"status": "success"}
 
 
-async def add_blob(store: Store, digest: str, content: AsyncIterator[bytes]) -> int:
-    """Store an upload; 201 for a new blob, 200 for one that was there. Raises RuntimeRefused."""
-    if not digest.startswith(("sha256:", "sha256-")) or len(digest) != 71:
-        raise RuntimeRefused("invalid digest format", status=400)
-    try:
-        if store.has_blob(digest):
-            return 200
-    except BadInput:
-        pass  # the dashed form passes Ollama's check, and then never matches
-    incoming = store.incoming()
-    try:
-        async for piece in content:
-            incoming.write(piece)
-        found = await asyncio.to_thread(incoming.finish)
-    except OutOfResources as error:
-        raise RuntimeRefused(str(error), status=507) from error
-    finally:
-        incoming.drop()
-    if found != digest:
-        raise RuntimeRefused(f'digest mismatch, expected "{digest}", got "{found}"', status=400)
-    return 201
-
-
-def blob_status(store: Store, digest: str) -> RuntimeRefused | None:
-    """None if the blob is there, else the refusal: 404, or 400 for what is no digest."""
-    if not digest.startswith(("sha256:", "sha256-")) or len(digest) != 71:
-        return RuntimeRefused("invalid digest format", status=400)
-    try:
-        if store.has_blob(digest.replace("-", ":", 1)):
-            return None
-    except BadInput:
-        return RuntimeRefused("invalid digest format", status=400)
-    return RuntimeRefused(f'blob "{digest}" not found', status=404)
-
-
 # Where the layers come from
 
 
@@ -154,9 +118,13 @@ async def _parts(library: Library, ask: CreateAsk, draft: _Draft) -> Lines:
         async for line in _adapters(library.store, ask.adapters, draft):
             yield line
     if ask.quantize:
-        raise RuntimeRefused(
-            "quantization is only supported for F16, BF16 and F32 models", status=500
-        )
+        raise _no_quantising(draft)
+
+
+def _no_quantising(draft: _Draft) -> RuntimeRefused:
+    if draft.config.get("file_type") in ("F16", "BF16", "F32"):
+        return RuntimeRefused("the embedded runtime does not quantize", status=500)
+    return RuntimeRefused("quantization is only supported for F16, BF16 and F32 models", status=500)
 
 
 async def _from_model(library: Library, ask: CreateAsk, draft: _Draft) -> Lines:
@@ -180,15 +148,15 @@ def _inherit(model: Model, draft: _Draft) -> None:
     ]
     draft.config = {key: model.config[key] for key in _INHERITED if model.config.get(key)}
     for path in [model.store.blob_path(layer.digest) for layer in model.manifest.of_kind("model")]:
-        _describe(_facts(path, 500), draft)
+        _describe(facts_of(path, 500), draft)
     draft.parameters = dict(model.parameters)
 
 
 async def _from_files(store: Store, files: Mapping[str, str], draft: _Draft) -> Lines:
     taken = []
-    for name, digest in _ggufs(store, files):
+    for name, digest in ggufs(store, files):
         yield {"status": "parsing GGUF"}
-        layer, facts = await asyncio.to_thread(_parsed, store, name, digest, 500)
+        layer, facts = await asyncio.to_thread(parsed, store, name, digest, 500)
         taken.append((layer, facts))
         draft.layers.append(layer)
     if all(layer.kind == "adapter" for layer, _ in taken):
@@ -202,46 +170,22 @@ async def _from_files(store: Store, files: Mapping[str, str], draft: _Draft) -> 
 
 
 async def _adapters(store: Store, files: Mapping[str, str], draft: _Draft) -> Lines:
-    if len(files) > 1 and not any(_is_safetensors(name) for name in files):
+    if any(is_safetensors(name) for name in files):
+        yield {"status": "converting adapter"}
+        base = [layer for layer in draft.layers if layer.kind == "model"][-1]
+        path = store.blob_path(base.digest)
+        layer, is_new = await asyncio.to_thread(peft_layer, store, files, path)
+        draft.layers.append(layer)
+        draft.fresh |= {layer.digest} if is_new else set()
+        return
+    if len(files) > 1:
         raise RuntimeRefused("only one adapter is currently supported", status=400)
-    for name, digest in _ggufs(store, files):
+    for name, digest in ggufs(store, files):
         yield {"status": "parsing GGUF"}
-        layer, facts = await asyncio.to_thread(_parsed, store, name, digest, 400)
+        layer, facts = await asyncio.to_thread(parsed, store, name, digest, 400)
         draft.layers.append(layer)
         if layer.kind == "model":  # as Ollama does: it becomes a second model
             await asyncio.to_thread(_describe_model, store, draft, facts)
-
-
-def _ggufs(store: Store, files: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Names and digests in order. Raises RuntimeRefused (400) where one is something else."""
-    if files and all(_is_gguf(store, name, digest) for name, digest in files.items()):
-        return sorted(files.items())
-    if any(_is_safetensors(name) for name in files):
-        raise RuntimeRefused(_safetensors_refusal(files), status=400)
-    raise RuntimeRefused("unknown type", status=400)
-
-
-def _parsed(store: Store, name: str, digest: str, status: int) -> tuple[Layer, Facts]:
-    path = store.blob_path(digest)
-    if not path.is_file():
-        raise RuntimeRefused(f"open {path}: no such file or directory", status=status)
-    facts = _facts(path, status)
-    return _layer(name, digest, path, facts), facts
-
-
-def _layer(name: str, digest: str, path: Path, facts: Facts) -> Layer:
-    is_adapter = facts.kind == "adapter"
-    if not is_adapter and not facts.tensors.keys() & _EMBEDDINGS:
-        raise RuntimeRefused(
-            "failed to validate GGUF: it says that it is a model, and has no token embedding",
-            status=500,
-        )
-    return Layer(
-        media_type=LAYER_PREFIX + ("adapter" if is_adapter else "model"),
-        digest=digest,
-        size=path.stat().st_size,
-        source=name if is_adapter else "",
-    )
 
 
 def _describe_model(store: Store, draft: _Draft, facts: Facts) -> list[Json]:
@@ -334,43 +278,6 @@ def _said(draft: _Draft, layer: Layer) -> Json:
 # Checks
 
 
-def _facts(path: Path, status: int) -> Facts:
-    try:
-        return read_facts(path)
-    except (BadInput, NotFound) as error:
-        raise RuntimeRefused(_damage(path, error), status=status) from error
-
-
-def _damage(path: Path, error: Exception) -> str:
-    if isinstance(error, BadWeights):
-        with path.open("rb") as file:
-            if file.read(4) != b"GGUF":
-                return "supplied file was not in GGUF format"
-    return str(error)
-
-
-def _is_safetensors(name: str) -> bool:
-    return name.endswith(".safetensors")
-
-
-def _is_gguf(store: Store, name: str, digest: str) -> bool:
-    """By its name, else by its first bytes, as Ollama finds out."""
-    if name.endswith(".gguf"):
-        return True
-    path = store.blob_path(digest)
-    if _is_safetensors(name) or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4) == b"GGUF"
-
-
-def _safetensors_refusal(files: Mapping[str, str]) -> str:
-    for name in files:
-        if ".." in Path(name).parts or Path(name).is_absolute():
-            return f"file path must be relative: {name}"
-    return "safetensors are not converted here; publish a GGUF"
-
-
 def _check_digests(ask: CreateAsk) -> None:
     for digest in (*(ask.files or {}).values(), *(ask.adapters or {}).values()):
         try:
@@ -396,5 +303,5 @@ def refuse(store: Store, ask: CreateAsk, kinds: frozenset[str]) -> None:
         raise RuntimeRefused("adapters are no longer supported", status=400)
     if "files" in kinds and ask.files:
         paths = [store.blob_path(digest) for digest in ask.files.values()]
-        if any(path.is_file() and _facts(path, 500).kind == "adapter" for path in paths):
+        if any(path.is_file() and facts_of(path, 500).kind == "adapter" for path in paths):
             raise RuntimeRefused("adapters in files are no longer supported", status=400)

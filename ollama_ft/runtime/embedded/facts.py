@@ -37,7 +37,7 @@ class Facts:
     tensors: Mapping[str, TensorInfo]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def read_facts(path: Path) -> Facts:
     """The facts of a blob, whose content never changes.
 

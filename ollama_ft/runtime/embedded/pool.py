@@ -41,8 +41,7 @@ class Seat:
 
     engine: Engine
     model: Model  # the one that was asked last
-    started: float
-    used: float  # monotonic
+    used: float  # monotonic seconds, when a request last ended
     keep_alive: float
     timer: asyncio.TimerHandle | None = None
     retired: bool = False
@@ -136,10 +135,13 @@ class Pool:
 
     async def _load(self, model: Model, least: Plan) -> Seat:
         old = self._seats.pop(least.base, None)
+        context = least.context
         if old is not None:
+            # Who asked for a longer context will ask again.
+            context = max(context, old.engine.plan.context)
             self._retire(old)
         await self._make_room()
-        full = self._plan(model, least.context, self._siblings(model))
+        full = self._plan(model, context, self._siblings(model))
         try:
             engine = await start_engine(full, self.limits.threads)
         except RuntimeRefused:
@@ -147,9 +149,7 @@ class Pool:
                 raise
             engine = await start_engine(least, self.limits.threads)
         now = time.monotonic()
-        seat = Seat(
-            engine=engine, model=model, started=now, used=now, keep_alive=self.limits.keep_alive
-        )
+        seat = Seat(engine=engine, model=model, used=now, keep_alive=self.limits.keep_alive)
         self._seats[least.base] = seat
         return seat
 

@@ -1,5 +1,6 @@
 """/api/generate and /api/chat: from a request to its lines of answer."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -141,7 +142,7 @@ async def _answer(talk: Talk, messages: Sequence[Json], ask: ChatAsk | GenerateA
         written_style(ask.template) if isinstance(ask, GenerateAsk) and ask.template else talk.style
     )
     if manner.debug and not style.needs_engine:
-        text = _quick_prompt(talk, style, messages, ask)
+        text = await _quick_prompt(talk, style, messages, ask)
         if text is not None:
             yield _debug_line(manner, ask, text)
             return
@@ -155,12 +156,12 @@ async def _answer(talk: Talk, messages: Sequence[Json], ask: ChatAsk | GenerateA
             yield line
 
 
-def _quick_prompt(
+async def _quick_prompt(
     talk: Talk, style: Style, messages: Sequence[Json], ask: ChatAsk | GenerateAsk
 ) -> str | None:
     """The prompt, where it is plain without counting tokens that it fits; so rendering alone loads
     nothing."""
-    text = _rendered(talk, style, messages, ask)
+    text = await asyncio.to_thread(_rendered, talk, style, messages, ask)
     fits = len(text.encode("utf-8", "replace")) < talk.context
     return text if fits or not talk.manner.truncate or isinstance(ask, GenerateAsk) else None
 
@@ -176,14 +177,14 @@ async def _prompt(
         if style.needs_engine:
             extra = style.engine_extra(_tools(ask), talk.think)
             return await engine.apply_template(style.engine_messages(some), extra)
-        return _rendered(talk, style, some, ask)
+        return await asyncio.to_thread(_rendered, talk, style, some, ask)
 
     async def count(text: str) -> int:
         return len(await prompt_tokens(engine, text, talk.model.facts.leading_token))
 
     if isinstance(ask, GenerateAsk) or not talk.manner.truncate:
         if isinstance(ask, GenerateAsk) and (ask.raw or ask.suffix):
-            return _rendered(talk, style, messages, ask)
+            return await asyncio.to_thread(_rendered, talk, style, messages, ask)
         return await render(messages)
     return await fitting_prompt(messages, talk.context, render, count)
 

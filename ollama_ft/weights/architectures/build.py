@@ -110,7 +110,7 @@ def _tensor_of(module: str, names: Names) -> str:
 
 
 def _inside_layer(module: str) -> str:
-    """ "model.layers.3.self_attn.q_proj" -> "self_attn.q_proj"; "" outside the layers."""
+    """The module's name inside its layer, e.g. "self_attn.q_proj"; "" outside the layers."""
     return module.split(".", 3)[3] if module.startswith("model.layers.") else ""
 
 
