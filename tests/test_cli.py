@@ -43,7 +43,11 @@ def commands(group, path=()):
             yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize(("path", "command"), list(commands(cli)), ids=lambda x: " ".join(x) if isinstance(x, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "command"),
+    list(commands(cli)),
+    ids=lambda x: " ".join(x) if isinstance(x, tuple) else "",
+)
 def test_every_command_has_a_short_help_that_is_not_cut(path, command):
     assert command.help
     assert not command.get_short_help_str(76).endswith("..."), path
@@ -65,8 +69,21 @@ def test_help_shows_sections_and_aliases(ft):
 
 def test_list_looks_like_ollama_list(ft, bot):
     head, *rows = ft("list").splitlines()
-    assert head.split() == ["NAME", "STATUS", "ID", "RIGHT", "PERPLEXITY", "ROWS", "SIZE", "CREATED"]
-    assert [row.split()[:2] for row in rows] == [["bot:v2", "live"], ["bot:v1", "previous"], ["bot:v0", "base"]]
+    assert head.split() == [
+        "NAME",
+        "STATUS",
+        "ID",
+        "RIGHT",
+        "PERPLEXITY",
+        "ROWS",
+        "SIZE",
+        "CREATED",
+    ]
+    assert [row.split()[:2] for row in rows] == [
+        ["bot:v2", "live"],
+        ["bot:v1", "previous"],
+        ["bot:v0", "base"],
+    ]
     assert "9/10 90%" in rows[0]
     assert "9.8 MB" in rows[0]
     assert "98 MB" in rows[2]
@@ -136,7 +153,14 @@ def test_a_table_with_chinese_stays_aligned(capsys):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (9_800_000, "9.8 MB"), (98_362_432, "98 MB"), (None, "-")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KB"),
+        (9_800_000, "9.8 MB"),
+        (98_362_432, "98 MB"),
+        (None, "-"),
+    ],
 )
 def test_sizes_are_written_as_ollama_writes_them(count, text):
     from ollama_ft.cli.tables import size
@@ -170,4 +194,3 @@ def test_progress_goes_to_stderr_and_is_silent_on_request(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("hello") == 1
-

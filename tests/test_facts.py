@@ -16,6 +16,7 @@ def test_parameters_are_counted_as_ollama_prints_them(number: int, text: str) ->
     assert human_count(number) == text
 
 
+@pytest.mark.slow
 def test_the_facts_of_a_real_model(smollm2_gguf: Path, gemma3_gguf: Path) -> None:
     smol, gemma = read_facts(smollm2_gguf), read_facts(gemma3_gguf)
     assert (smol.architecture, smol.file_type, smol.context_length) == ("llama", "Q4_1", 8192)

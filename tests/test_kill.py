@@ -79,4 +79,4 @@ def test_a_kill_at_any_moment_loses_nothing_and_lists_nothing_half_made(tmp_path
     _, errors = last.communicate(timeout=900)
     assert last.returncode == 0, errors.decode()
     assert sorted(check(home)) == [0, 1]
-    print(f"{killed} kills at {moments} seconds; {rounds + 1} homes finished")
+    sys.stdout.write(f"{killed} kills at {moments} seconds; {rounds + 1} homes finished\n")

@@ -4,8 +4,11 @@ from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.home import shipped
 from ollama_ft.core.recipe import Recipe, load_recipe
 
-KEYS = """base adapter rank alpha dropout target_modules learning_rate batch_size epochs max_length
-warmup_ratio weight_decay patience seed precision""".split()
+KEYS = [
+    *("base", "adapter", "rank", "alpha", "dropout", "target_modules", "learning_rate"),
+    *("batch_size", "epochs", "max_length", "warmup_ratio", "weight_decay", "patience"),
+    *("retain", "seed", "precision"),
+]
 
 
 @pytest.fixture

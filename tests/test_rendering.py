@@ -70,5 +70,5 @@ def test_a_prompt_is_named_by_what_the_runtime_makes_of_messages():
 def test_too_long_rows_are_counted_and_the_longest_is_told():
     rows = [Row(prompt=(1,) * n, answer=(2,)) for n in (5, 20, 30)]
     check_lengths(rows, 31)
-    with pytest.raises(BadInput, match="2 of 3 rows .* the longest has 31"):
+    with pytest.raises(BadInput, match=r"2 of 3 rows .* the longest has 31"):
         check_lengths(rows, 10)

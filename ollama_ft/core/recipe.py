@@ -40,7 +40,7 @@ class Recipe(BaseModel):
         3, ge=0, description="Validations without gain before it stops early; 0 = never."
     )
     retain: float = Field(
-        1.0, ge=0, le=100, description="Weight of saying on general text what the base says; 0 = off."
+        1.0, ge=0, le=100, description="Weight of saying what the base says on general text."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
     precision: Literal["auto", "fp32", "bf16", "fp16", "nf4"] = Field(

@@ -86,6 +86,8 @@ def tokenise(tokenizer: "Tokenizer", rendered: Rendered, answer: str) -> Row:
     text = behind(tokenizer, rendered.prompt, answer)
     end = next((i for i, token in enumerate(written) if token in tokenizer.end_ids), None)
     if end is None or end > len(text) + 3:
+        if tokenizer.eos_id is None:
+            raise Unsupported("Neither the template nor the base knows a token that ends a turn.")
         return Row(prompt=tuple(prompt), answer=(*text, tokenizer.eos_id))
     return Row(prompt=tuple(prompt), answer=tuple(written[: end + 1]))
 

@@ -79,7 +79,7 @@ class LoraProducts(torch.autograd.Function):
                 x_slope.mul_(keep)
             for slope, weight in zip(slopes, weights, strict=True):
                 x_slope.addmm_(slope, weight)
-        down_slopes = down_slope.to(downs[0].dtype).split([t.shape[0] for t in downs])
+        down_slopes = torch.split(down_slope.to(downs[0].dtype), [t.shape[0] for t in downs])
         grads: list[Tensor | None] = [x_slope, None, None, None, None]
         for down, up in zip(down_slopes, up_slopes, strict=True):
             grads += [None, None, down, up]
@@ -239,7 +239,7 @@ def fuse(model: nn.Module, dtype: torch.dtype) -> int:
 def _replace(module: nn.Module, forward: Callable[..., Tensor] | None) -> int:
     if forward is None:
         return 0
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
     return 1
 
 

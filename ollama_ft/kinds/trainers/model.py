@@ -189,7 +189,9 @@ class Scorer(nn.Module):
 
     def likeliest(self, batch: Batch | PaddedBatch, count: int) -> "Said":
         """The `count` likeliest tokens at each answer place, their chances made to sum to 1."""
-        logits = self.head(self._asked(batch).to(self.head.weight.dtype)).float()  # (A, vocabulary)
+        logits = self.head(
+            self._asked(batch).to(cast(Tensor, self.head.weight).dtype)
+        ).float()  # (A, vocabulary)
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         values, tokens = logits.topk(min(count, logits.shape[1]))

@@ -44,7 +44,9 @@ class Retention:
                 said += [
                     Said(tokens=tokens, chances=chances)
                     for tokens, chances in zip(
-                        together.tokens.split(lengths), together.chances.split(lengths), strict=True
+                        torch.split(together.tokens, lengths),
+                        torch.split(together.chances, lengths),
+                        strict=True,
                     )
                 ]
         return cls(scorer=scorer, rows=rows, said=tuple(said))

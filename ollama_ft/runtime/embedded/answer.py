@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,17 +62,18 @@ async def generate(
         "lora": engine.scales(adapters),
     }
     last, repeats = "", 0
-    async for chunk in engine.complete(body):
-        text = str(chunk.get("content", ""))
-        if text:
-            yield Piece(text=text, logprobs=_logprobs(chunk, manner))
-        if chunk.get("stop"):
-            yield _end(chunk)
-            return
-        repeats = repeats + 1 if text.strip() == last else 0
-        last = text.strip()
-        if repeats > _MOST_REPEATS:
-            return
+    async with aclosing(engine.complete(body)) as chunks:
+        async for chunk in chunks:
+            text = str(chunk.get("content", ""))
+            if text:
+                yield Piece(text=text, logprobs=_logprobs(chunk, manner))
+            if chunk.get("stop"):
+                yield _end(chunk)
+                return
+            repeats = repeats + 1 if text.strip() == last else 0
+            last = text.strip()
+            if repeats > _MOST_REPEATS:
+                return
 
 
 def grammar(wish: object) -> dict[str, object]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from ollama_ft.core.errors import RuntimeRefused
@@ -91,8 +92,9 @@ async def chat_lines(room: Room, ask: ChatAsk) -> Lines:
         raise RuntimeRefused(f"{model.name.full} does not support tools", status=400)
     _refuse_images(ask.images)
     messages = without_old_thinking(model, _conversation(model, ask.messages))
-    async for line in _answer(talk, messages, ask):
-        yield line
+    async with aclosing(_answer(talk, messages, ask)) as lines:
+        async for line in lines:
+            yield line
 
 
 async def generate_lines(room: Room, ask: GenerateAsk) -> Lines:
@@ -108,8 +110,9 @@ async def generate_lines(room: Room, ask: GenerateAsk) -> Lines:
     if ask.raw and (ask.template or ask.system or ask.context):
         raise RuntimeRefused("raw mode does not support template, system, or context", status=400)
     _refuse_images(ask.images)
-    async for line in _answer(talk, _single(model, ask), ask):
-        yield line
+    async with aclosing(_answer(talk, _single(model, ask), ask)) as lines:
+        async for line in lines:
+            yield line
 
 
 # The way from a request to its answer
@@ -152,8 +155,9 @@ async def _answer(talk: Talk, messages: Sequence[Json], ask: ChatAsk | GenerateA
         if manner.debug:
             yield _debug_line(manner, ask, text)
             return
-        async for line in _generated(talk, style, ask, engine, text, loaded):
-            yield line
+        async with aclosing(_generated(talk, style, ask, engine, text, loaded)) as lines:
+            async for line in lines:
+                yield line
 
 
 async def _quick_prompt(
@@ -204,32 +208,42 @@ async def _generated(
     talk: Talk, style: Style, ask: ChatAsk | GenerateAsk, engine: Engine, text: str, loaded: int
 ) -> Lines:
     tokens = await _tokens(talk, ask, engine, text)
-    manner, spoken = talk.manner, ""
     splitter = style.splitter(text) if talk.think else None
-    pieces = generate(engine, tokens, talk.model.adapter_paths, talk.options, manner)
-    async for piece in pieces:
-        if isinstance(piece, Piece):
-            spoken += piece.text
-            thinking, content = splitter.feed(piece.text) if splitter else ("", piece.text)
-            if thinking or content or piece.logprobs:
-                yield (
-                    _head(manner)
-                    | _spoken(ask, content, thinking)
-                    | {"done": False}
-                    | _probabilities(piece)
-                )
-            continue
-        if splitter:
-            thinking, content = splitter.finish()
-            if thinking or content:
-                yield _head(manner) | _spoken(ask, content, thinking) | {"done": False}
-        yield _last_line(talk, ask, piece, loaded) | await _context(ask, engine, tokens, spoken)
+    spoken = ""
+    pieces = generate(engine, tokens, talk.model.adapter_paths, talk.options, talk.manner)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            parts = _parted(splitter, piece)
+            if any(parts) or (isinstance(piece, Piece) and piece.logprobs):
+                yield _piece_line(talk, ask, parts, piece)
+            if isinstance(piece, Piece):
+                spoken += piece.text
+            else:
+                context = await _context(ask, engine, tokens, spoken)
+                yield _last_line(talk, ask, piece, loaded) | context
+
+
+def _parted(splitter: ThinkingSplitter | None, piece: Piece | End) -> tuple[str, str]:
+    """Thinking and content that are sure by now."""
+    if isinstance(piece, End):
+        return splitter.finish() if splitter else ("", "")
+    return splitter.feed(piece.text) if splitter else ("", piece.text)
+
+
+def _piece_line(
+    talk: Talk, ask: ChatAsk | GenerateAsk, parts: tuple[str, str], piece: Piece | End
+) -> dict[str, object]:
+    thinking, content = parts
+    line = _head(talk.manner) | _spoken(ask, content, thinking) | {"done": False}
+    rows = piece.logprobs if isinstance(piece, Piece) else ()
+    return line | ({"logprobs": list(rows)} if rows else {})
 
 
 async def _tokens(talk: Talk, ask: ChatAsk | GenerateAsk, engine: Engine, text: str) -> list[int]:
-    tokens = await prompt_tokens(engine, text, talk.model.facts.leading_token)
     if isinstance(ask, GenerateAsk) and ask.context:
-        tokens = [*ask.context, *tokens]
+        tokens = [*ask.context, *await engine.tokenize(text, special=False)]
+    else:
+        tokens = await prompt_tokens(engine, text, talk.model.facts.leading_token)
     limit = min(talk.context, engine.plan.context)
     return cut_tokens(tokens, talk.options, truncate=talk.manner.truncate, limit=limit)
 
@@ -271,10 +285,6 @@ def _spoken(ask: ChatAsk | GenerateAsk, content: str, thinking: str) -> dict[str
         return {"message": _said(content, thinking)}
     said: dict[str, object] = {"response": content}
     return said | ({"thinking": thinking} if thinking else {})
-
-
-def _probabilities(piece: Piece) -> dict[str, object]:
-    return {"logprobs": list(piece.logprobs)} if piece.logprobs else {}
 
 
 def _debug_line(manner: Manner, ask: ChatAsk | GenerateAsk, text: str) -> dict[str, object]:

@@ -1,0 +1,135 @@
+"""Our training against transformers' Trainer with PEFT: same base, rows, seed, threads, settings.
+
+    python -m benchmarks.train                   # all three cases, some minutes on two cores
+    python -m benchmarks.train a --steps 20 --threads 1
+    python -m benchmarks.train a --peers         # LLaMA-Factory and TRL too, each in its own venv
+
+Every contender runs in a process of its own, one after the other. Row tokens are those of the rows
+as they are: no padding, a shared prompt counted in each. Fails if a ratio of the table in
+benchmarks/train_cases.py is missed, or the losses in fp32 are not the same curve.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.train_cases import CASES
+from tests.conftest import MODELS
+from tests.models import fetch
+
+WARM = 2  # first steps, not counted
+SAME = 0.02  # largest difference between losses of the same step, nats
+RUNS = {
+    "trainer": ("transformers.Trainer + PEFT", "trainer", "fp32"),
+    "shuffled": ("the same, its own batches", "shuffled", "fp32"),
+    "fp32": ("ollama-ft, fp32", "ours", "fp32"),
+    "auto": ("ollama-ft, as it chooses", "ours", "auto"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=list(CASES), help=f"of {', '.join(CASES)}")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--peers", action="store_true")
+    options = parser.parse_args()
+    gguf = fetch("smollm2", MODELS)
+    peak = gemm_peak(options.threads)
+    print(f"{options.threads} threads; GEMM peak in fp32 {peak['fp32'] / 1e9:.0f} GFLOP/s", end="")
+    print(f", in bf16 {peak['bf16'] / 1e9:.0f} GFLOP/s" if "bf16" in peak else "")
+    missed = [m for case in options.cases for m in compare(case, gguf, options, peak)]
+    print("\n".join(missed) or "every ratio is reached")
+    sys.exit(1 if missed else 0)
+
+
+def compare(case: str, gguf: Path, options: argparse.Namespace, peak: dict[str, float]) -> list[str]:
+    wanted = CASES[case]
+    print(f"\n({case}) {wanted.title}, batch {wanted.batch}, {options.steps} steps")
+    print(f"{'':30}{'tok/s':>8}{'s/step':>8}{'CPU s':>8}{'peak MB':>9}{'of GEMM':>9}{'whole s':>9}")
+    found = {}
+    for key, (title, name, precision) in RUNS.items():
+        if key == "shuffled" and case != "b":
+            continue
+        found[key] = run(name, case, gguf, options, precision)
+        show(title, found[key], peak)
+    if options.peers and case == "a":
+        from benchmarks.train_peers import run_peers
+
+        for title, figures in run_peers(gguf, options.steps, options.threads).items():
+            show(title, figures, peak)
+    return check(case, found)
+
+
+def check(case: str, found: dict[str, dict[str, Any]]) -> list[str]:
+    wanted, ours, theirs = CASES[case], found["fp32"], found["trainer"]
+    missed = []
+    for key in ("fp32", "auto"):
+        for other in [k for k in ("trainer", "shuffled") if k in found]:
+            faster = speed(found[key]) / speed(found[other])
+            smaller = found[key]["peak_bytes"] / found[other]["peak_bytes"]
+            print(f"  {key:5} against {other:9} {faster:5.2f} x tokens/s, {smaller:.2f} x memory")
+            if other == "trainer" and (faster < wanted.faster or smaller > wanted.smaller):
+                missed.append(f"({case}) {key}: {faster:.2f} x tokens/s, {smaller:.2f} x memory")
+    apart = max(abs(x - y) for x, y in zip(ours["losses"], theirs["losses"], strict=True))
+    rounded = max(abs(x - y) for x, y in zip(found["auto"]["losses"], theirs["losses"], strict=True))
+    print(f"  largest difference of a step's loss: fp32 {apart:.4f}, as chosen {rounded:.4f} nats")
+    if apart > SAME:
+        missed.append(f"({case}) the losses differ by {apart:.4f}")
+    return missed
+
+
+def run(
+    name: str, case: str, gguf: Path, options: argparse.Namespace, precision: str
+) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.train_runs", name, case, str(gguf)]
+    command += [str(options.steps), str(options.threads), precision]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def speed(figures: dict[str, Any]) -> float:
+    return float(sum(figures["step_tokens"][WARM:]) / sum(figures["step_seconds"][WARM:]))
+
+
+def show(title: str, figures: dict[str, Any], peak: dict[str, float]) -> None:
+    seconds = figures["step_seconds"][WARM:]
+    cpu = figures["step_cpu_seconds"][WARM:]
+    flops = sum(figures["flops"][WARM:]) / sum(seconds) if figures["flops"] else 0.0
+    share = flops / peak.get(figures["dtype"], peak["fp32"])
+    name = title if figures["dtype"] in title or "auto" in title else f"{title}"
+    name = f"{name} ({figures['dtype']})" if "chooses" in title else name
+    print(
+        f"{name:30}{speed(figures):8.0f}{sum(seconds) / len(seconds):8.2f}"
+        f"{sum(cpu) / max(1, len(cpu)):8.2f}{figures['peak_bytes'] / 1e6:9.0f}{share:9.0%}"
+        f"{figures['whole_seconds']:9.0f}",
+        flush=True,
+    )
+
+
+def gemm_peak(threads: int) -> dict[str, float]:
+    """The best rate that this machine reaches in large products, FLOP/s by precision."""
+    import tempfile
+
+    import torch
+
+    from ollama_ft.kinds.trainers.machine import measured
+
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        rates = measured("cpu", Path(folder) / "machine.json").rates
+    best = {"fp32": max(rate for name, rate in rates.items() if name.startswith("fp32"))}
+    return best | {name: rates[name] for name in ("bf16",) if name in rates}
+
+
+if __name__ == "__main__":
+    main()
