@@ -148,7 +148,7 @@ def prove(shop: Workshop, version: Version, v0: Version, route: str | None = Non
     shop.emit(Stage(name="publish", text=f"bringing {version.tag} to {shop.client.address.url}"))
     publication = publishing.bring(shop.db, shop.home, shop.client, version, route=route)
     proof = newest(shop.db, Proof, version=version.key, publication=publication.key)
-    if proof is None:
+    if proof is None or not proof.passed:
         shop.emit(Stage(name="prove", text="asking the runtime what the trainer was asked"))
         proof = proving.verify(shop.db, shop.home, shop.client, version, publication, v0.tag)
     if not proof.passed:

@@ -22,10 +22,13 @@ from ollama_ft.core.errors import BadInput, Unsupported
 from ollama_ft.core.files import digest_bytes, write_bytes
 from ollama_ft.kinds.trainers.job import Choice
 
-ROWS, WIDTH, OUT = 256, 1024, 2048  # a product as a small language model's step has it
+SMALL, LARGE = (64, 256, 512), (256, 1024, 2048)  # products as a small model's step has them
+SLOW = 1e10  # FLOP/s below which the large product is not tried
 ROUNDS = 5  # the best of so many counts: other work on the machine only ever slows down
 CLEAR_GAIN = 1.3  # a lower precision, or fewer threads, must be this much faster to be chosen
 BUSY = 0.1  # share of the processors that others may take before a count of threads is doubted
+# Largest error of a product that its precision explains: digits, and a sum of 512 terms.
+SAFE = {"fp32": 2e-5, "bf16": 3e-2, "fp16": 5e-3}
 HOPELESS = 8  # times slower than fp32: emulated, not computed
 
 Rates = dict[str, float]  # "fp32/default" | "fp32/onednn" | "bf16" | "fp16" → FLOP/s
@@ -139,10 +142,11 @@ def _measure(device: str) -> Machine:
         rates = {"fp32/default": _rate(torch.float32, device)}
         if device == "cpu":
             with matrix_kernel("onednn"):
-                if _is_fp32(device):
+                # It may round to bf16 inside where the processor has tiles for it: no fp32 then.
+                if _error(torch.float32, device) < SAFE["fp32"]:
                     rates["fp32/onednn"] = _rate(torch.float32, device)
         for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
-            if _supported(name, device):
+            if _supported(name, device) and _error(dtype, device) < SAFE[name]:
                 rates[name] = _rate(dtype, device)
     return Machine(device=device, threads=threads, rates=rates)
 
@@ -188,26 +192,27 @@ def _supported(name: str, device: str) -> bool:
 
 def _rate(dtype: torch.dtype, device: str) -> float:
     """Floating point operations a second of x·Wᵀ and g·W, the two products of a frozen layer."""
-    # A small product first: where a type is emulated the large one could take minutes.
-    small = _timed(dtype, device, 32, 128, 128)
-    flops = 4 * 32 * 128 * 128 / small
-    if flops < 5e9:
-        return flops
-    seconds = min(_timed(dtype, device, ROWS, WIDTH, OUT) for _ in range(ROUNDS))
-    return 4 * ROWS * WIDTH * OUT / seconds
+    # A smaller product first: where a type is emulated the large one could take minutes.
+    for rows, width, out in (SMALL, LARGE):
+        seconds = min(_timed(dtype, device, rows, width, out) for _ in range(ROUNDS))
+        rate = 4 * rows * width * out / seconds
+        if rate < SLOW:
+            break
+    return rate
 
 
 def _timed(dtype: torch.dtype, device: str, rows: int, width: int, out: int) -> float:
     x = torch.ones(rows, width, dtype=dtype, device=device)
     weight = torch.ones(out, width, dtype=dtype, device=device)
     slope = torch.ones(rows, out, dtype=dtype, device=device)
-    torch.nn.functional.linear(x, weight)  # warm
-    _wait(device)
-    start = time.perf_counter()
-    torch.nn.functional.linear(x, weight)
-    torch.mm(slope, weight)
-    _wait(device)
-    return time.perf_counter() - start
+    seconds = 0.0
+    for _ in range(2):  # the first time a kernel may be compiled
+        start = time.perf_counter()
+        torch.nn.functional.linear(x, weight)
+        torch.mm(slope, weight)
+        _wait(device)
+        seconds = time.perf_counter() - start
+    return seconds
 
 
 def _wait(device: str) -> None:
@@ -215,21 +220,21 @@ def _wait(device: str) -> None:
         cast(Callable[[], None], getattr(torch, device).synchronize)()
 
 
-def _is_fp32(device: str) -> bool:
-    # oneDNN may round to bf16 inside where the processor has tiles for it: then it is not fp32.
+def _error(dtype: torch.dtype, device: str) -> float:
+    # Largest error of a product in `dtype`, in standard deviations of the true result.
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(64, 512, generator=generator).to(device)
-    weight = torch.randn(256, 512, generator=generator).to(device)
-    truth = x.double() @ weight.double().t()
-    error = (torch.nn.functional.linear(x, weight).double() - truth).abs().max() / truth.std()
-    return bool(error < 2e-5)
+    x = torch.randn(64, 512, generator=generator).to(device, dtype)
+    weight = torch.randn(256, 512, generator=generator).to(device, dtype)
+    truth = x.cpu().double() @ weight.cpu().double().t()
+    found = torch.nn.functional.linear(x, weight).cpu().double()
+    return float((found - truth).abs().max() / truth.std())
 
 
 @contextmanager
 def matrix_kernel(name: str) -> Iterator[None]:
     """Let torch use its default for products in fp32, or oneDNN ("onednn"), while it lasts."""
     before = torch.get_float32_matmul_precision()
-    # "medium" is how torch sends fp32 products to oneDNN; `_is_fp32` checks that they stay exact.
+    # "medium" is how torch sends fp32 products to oneDNN; `_measure` sees to it that they stay exact.
     torch.set_float32_matmul_precision("medium" if name == "onednn" else "highest")
     try:
         yield

@@ -23,6 +23,7 @@ from ollama_ft.runtime.embedded.prompt import (
     written_style,
 )
 from ollama_ft.runtime.embedded.replies import Json, now
+from ollama_ft.runtime.embedded.thinking import ThinkingSplitter
 
 Lines = AsyncGenerator[Json, None]
 
