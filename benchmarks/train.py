@@ -12,6 +12,7 @@ benchmarks/train_cases.py is missed, or the losses in fp32 are not the same curv
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +33,11 @@ RUNS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("cases", nargs="*", default=list(CASES), help=f"of {', '.join(CASES)}")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, help="default: by case")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--peers", action="store_true")
     options = parser.parse_args()
@@ -47,20 +50,23 @@ def main() -> None:
     sys.exit(1 if missed else 0)
 
 
-def compare(case: str, gguf: Path, options: argparse.Namespace, peak: dict[str, float]) -> list[str]:
+def compare(
+    case: str, gguf: Path, options: argparse.Namespace, peak: dict[str, float]
+) -> list[str]:
     wanted = CASES[case]
-    print(f"\n({case}) {wanted.title}, batch {wanted.batch}, {options.steps} steps")
-    print(f"{'':30}{'tok/s':>8}{'s/step':>8}{'CPU s':>8}{'peak MB':>9}{'of GEMM':>9}{'whole s':>9}")
+    steps = options.steps or wanted.steps
+    print(f"\n({case}) {wanted.title}, batch {wanted.batch}, {steps} steps")
+    print(f"{'':32}{'tok/s':>8}{'s/step':>8}{'CPU s':>8}{'peak MB':>9}{'of GEMM':>9}{'whole s':>9}")
     found = {}
     for key, (title, name, precision) in RUNS.items():
         if key == "shuffled" and case != "b":
             continue
-        found[key] = run(name, case, gguf, options, precision)
+        found[key] = run([name, case, str(gguf), str(steps), str(options.threads), precision])
         show(title, found[key], peak)
     if options.peers and case == "a":
         from benchmarks.train_peers import run_peers
 
-        for title, figures in run_peers(gguf, options.steps, options.threads).items():
+        for title, figures in run_peers(gguf, steps, options.threads).items():
             show(title, figures, peak)
     return check(case, found)
 
@@ -76,39 +82,41 @@ def check(case: str, found: dict[str, dict[str, Any]]) -> list[str]:
             if other == "trainer" and (faster < wanted.faster or smaller > wanted.smaller):
                 missed.append(f"({case}) {key}: {faster:.2f} x tokens/s, {smaller:.2f} x memory")
     apart = max(abs(x - y) for x, y in zip(ours["losses"], theirs["losses"], strict=True))
-    rounded = max(abs(x - y) for x, y in zip(found["auto"]["losses"], theirs["losses"], strict=True))
+    rounded = max(
+        abs(x - y) for x, y in zip(found["auto"]["losses"], theirs["losses"], strict=True)
+    )
     print(f"  largest difference of a step's loss: fp32 {apart:.4f}, as chosen {rounded:.4f} nats")
     if apart > SAME:
         missed.append(f"({case}) the losses differ by {apart:.4f}")
     return missed
 
 
-def run(
-    name: str, case: str, gguf: Path, options: argparse.Namespace, precision: str
-) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.train_runs", name, case, str(gguf)]
-    command += [str(options.steps), str(options.threads), precision]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1"}
+def run(arguments: list[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.train_runs", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": arguments[4], "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
+        sys.exit(f"{arguments[0]} failed:\n{done.stderr[-3000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
 def speed(figures: dict[str, Any]) -> float:
-    return float(sum(figures["step_tokens"][WARM:]) / sum(figures["step_seconds"][WARM:]))
+    """Row tokens a second of the upper quartile of steps: other work on the machine only slows."""
+    rates = [t / s for t, s in zip(figures["step_tokens"], figures["step_seconds"], strict=False)]
+    return float(statistics.quantiles(rates[WARM:], n=4)[2])
 
 
 def show(title: str, figures: dict[str, Any], peak: dict[str, float]) -> None:
-    seconds = figures["step_seconds"][WARM:]
+    tokens, seconds = figures["step_tokens"][WARM:], figures["step_seconds"][WARM:]
     cpu = figures["step_cpu_seconds"][WARM:]
-    flops = sum(figures["flops"][WARM:]) / sum(seconds) if figures["flops"] else 0.0
-    share = flops / peak.get(figures["dtype"], peak["fp32"])
-    name = title if figures["dtype"] in title or "auto" in title else f"{title}"
-    name = f"{name} ({figures['dtype']})" if "chooses" in title else name
+    share = 0.0
+    if flops := figures["flops"][WARM:]:
+        reached = speed(figures) * sum(flops) / sum(tokens)
+        share = reached / peak.get(figures["dtype"], peak["fp32"])
+    name = f"{title} ({figures['dtype']})" if "chooses" in title else title
     print(
-        f"{name:30}{speed(figures):8.0f}{sum(seconds) / len(seconds):8.2f}"
+        f"{name:32}{speed(figures):8.0f}{sum(seconds) / len(seconds):8.2f}"
         f"{sum(cpu) / max(1, len(cpu)):8.2f}{figures['peak_bytes'] / 1e6:9.0f}{share:9.0%}"
         f"{figures['whole_seconds']:9.0f}",
         flush=True,

@@ -26,21 +26,34 @@ class Case:
 
     title: str
     batch: int
+    steps: int  # by default
     faster: float  # at least so many times the row tokens per second
     smaller: float  # at most this share of the peak memory
 
 
 CASES = {
-    "a": Case(title="SmolLM2, a shared system prompt", batch=8, faster=1.7, smaller=0.75),
-    "b": Case(title="SmolLM2, 20-200 tokens, nothing shared", batch=8, faster=1.3, smaller=1.0),
-    "c": Case(title="152k vocabulary, Qwen2.5-0.5B's shape", batch=4, faster=1.0, smaller=0.5),
+    "a": Case(title="SmolLM2, a shared system prompt", batch=8, steps=12, faster=1.7, smaller=0.75),
+    "b": Case(
+        title="SmolLM2, 20-200 tokens, nothing shared", batch=8, steps=8, faster=1.3, smaller=1.0
+    ),
+    "c": Case(
+        title="152k vocabulary, Qwen2.5-0.5B's shape, 128-256 tokens",
+        batch=4,
+        steps=4,
+        faster=1.0,
+        smaller=0.5,
+    ),
 }
 
 
 def make_recipe(case: str, precision: str) -> Recipe:
     """LoRA of rank 16 on all linear layers; nothing but the rows' own loss."""
     return Recipe(
-        batch_size=CASES[case].batch, precision=precision, learning_rate=1e-3, epochs=1.0, retain=0.0
+        batch_size=CASES[case].batch,
+        precision=precision,
+        learning_rate=1e-3,
+        epochs=1.0,
+        retain=0.0,
     )
 
 
@@ -58,7 +71,7 @@ def make_rows(case: str, gguf: Path, steps: int) -> tuple[Row, ...]:
     if case == "b":
         lengths = [chance.randint(20, 200) for _ in range(count)]
         return tuple(_cut(text, chance, length, 2 / 3) for length in lengths)
-    return tuple(_cut(text, chance, chance.randint(48, 80), 3 / 4) for _ in range(count))
+    return tuple(_cut(text, chance, chance.randint(128, 256), 3 / 4) for _ in range(count))
 
 
 def _asked(encode, fact: dict[str, str]) -> Row:  # type: ignore[no-untyped-def]

@@ -46,9 +46,7 @@ def main() -> None:
     print(json.dumps(asdict(figures)))
 
 
-def run_ours(
-    name: str, case: str, gguf: Path, steps: int, threads: int, precision: str
-) -> Figures:
+def run_ours(name: str, case: str, gguf: Path, steps: int, threads: int, precision: str) -> Figures:
     from benchmarks.train_cases import SEED, in_batches, make_model, make_recipe, make_rows
     from ollama_ft.kinds.trainers.checkpoint import Progress
     from ollama_ft.kinds.trainers.job import Job, Step
@@ -111,7 +109,9 @@ def run_trainer(
     adapted = adapt(base, recipe, SEED, "bench")
     plan = make_plan(Job(base=gguf, train=rows, valid=(), recipe=recipe, seed=SEED, folder=gguf))
     optimizer = torch.optim.AdamW(
-        [p for p in adapted.parameters() if p.requires_grad], lr=recipe.learning_rate, weight_decay=0
+        [p for p in adapted.parameters() if p.requires_grad],
+        lr=recipe.learning_rate,
+        weight_decay=0,
     )
     peak = recipe.learning_rate
     schedule = torch.optim.lr_scheduler.LambdaLR(

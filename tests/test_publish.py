@@ -49,11 +49,12 @@ def address(models):
 
 
 @pytest.fixture
-def client(address):
+def client(address, models):
     with Ollama(address) as client:
         yield client
         for tag in client.tags():
             client.delete(tag.name)
+        Store(models).prune(older_than=0)  # the runtime we start keeps blobs that nothing names
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def start_embedded(models: Path, log: Path, *, refuse: str = "") -> Iterator[Add
     log.parent.mkdir(parents=True, exist_ok=True)
     models.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "ollama_ft.runtime.embedded"]
-    command += ["--models", str(models), "--port", "0", "--parent-pipe"]
+    command += ["--models", str(models), "--port", "0", "--parent-pipe", "--keep-blobs"]
     command += ["--refuse", refuse] if refuse else []
     with log.open("ab") as errors:
         begin = log.stat().st_size
