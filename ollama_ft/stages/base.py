@@ -28,17 +28,19 @@ def pin(db: Database, home: Home, client: "Ollama", name: str, emit: Emit) -> tu
 
     Returns its row and the texts that come with it: template, system, parameters, licence.
 
-    Raises NotFound with each source's reason, RuntimeUnavailable if the runtime is too old for the
+    Raises NotFound with each source's reason, BadWeights or Unsupported for what cannot be
+    taught, RuntimeUnavailable if the runtime is too old for the
     base's architecture, Conflict if the name stands for other weights than it did when it was
     pinned. No row is written then.
     """
-    from ollama_ft.kinds.bases import fetch_base
+    from ollama_ft.kinds.bases import check_weights, fetch_base
     from ollama_ft.runtime.probe import check_floor, probe
     from ollama_ft.runtime.publish import ensure_base
     from ollama_ft.runtime.store import Store
 
     known = known_base(home, name)
     fetched = fetch_base(known, Store(home.models), client, on_progress=_counter(emit))
+    check_weights(fetched.path)
     _check_unmoved(db, fetched.name, fetched.blob)
     check_floor(probe(client), fetched.architecture)
     ensure_base(

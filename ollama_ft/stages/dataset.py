@@ -8,8 +8,8 @@ the split where it is when others come, since the split hangs on the row's own q
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ollama_ft.core.catalog import append, newest
@@ -31,56 +31,58 @@ class Frozen:
     """Conversations in canonical order, each with its split, and what was left out."""
 
     rows: tuple[Conversation, ...]
-    duplicates: int
-    conflicts: int
+    duplicates: int = 0
+    conflicts: int = 0
+    sources: Mapping[str, int] = field(default_factory=dict)  # file → rows read
+    parent: int | None = None  # the dataset that these rows were added to
 
     @property
     def content(self) -> bytes:
         """The artefact: one canonical JSON line for each row."""
         return "".join(f"{row.line}\n" for row in self.rows).encode()
 
+    @property
+    def digest(self) -> str:
+        """Names the dataset by its content."""
+        return digest_bytes(self.content)
+
     def count(self, split: str) -> int:
         """How many rows are in one split."""
         return sum(row.split == split for row in self.rows)
 
 
-def freeze(
-    db: Database,
-    home: Home,
-    family: str,
-    files: Sequence[Path],
-    *,
-    onto: Dataset | None,
-    format: str | None = None,
-) -> Dataset:
-    """Add the rows of `files` to those of `onto` (None: begin anew); return the row of the result.
-
-    The same files again give the same dataset and the same row.
+def gather(
+    home: Home, files: Sequence[Path], *, onto: Dataset | None, format: str | None = None
+) -> Frozen:
+    """Join the rows of `files` to those of `onto` (None: begin anew). Nothing is written.
 
     Raises BadInput for the first row that is not fit; NotEnoughData below LEAST rows to train on.
-    Nothing is written then.
     """
     counts: dict[str, int] = {}
     fresh = [row for path in files for row in _read(path, format, counts)]
     frozen = build(fresh, load(home, onto) if onto else ())
     _check_enough(frozen)
-    content = frozen.content
-    if found := newest(db, Dataset, family=family, digest=digest_bytes(content)):
+    return replace(frozen, sources=counts, parent=onto.id if onto else None)
+
+
+def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
+    """Store what was gathered; return its row, an earlier one if the family has the same rows."""
+    if found := newest(db, Dataset, family=family, digest=frozen.digest):
         return found
-    digest, _ = store(home.data("datasets"), content, ".jsonl")
+    store(home.data("datasets"), frozen.content, ".jsonl")
     return append(
         db,
         Dataset(
             family=family,
-            digest=digest,
-            parent=onto.id if onto else None,
+            digest=frozen.digest,
+            parent=frozen.parent,
             rows=len(frozen.rows),
             train=frozen.count("train"),
             validation=frozen.count("validation"),
             test=frozen.count("test"),
             duplicates=frozen.duplicates,
             conflicts=frozen.conflicts,
-            sources_json=json.dumps(counts, ensure_ascii=False, sort_keys=True),
+            sources_json=json.dumps(frozen.sources, ensure_ascii=False, sort_keys=True),
         ),
     )
 

@@ -6,7 +6,7 @@ Writes: recipes, runs
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,8 +22,14 @@ from ollama_ft.core.records import Base, Dataset, Family, RecipeText, Run
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.general import general_pieces, measured_text
 from ollama_ft.kinds.probes import make_probes, measure
-from ollama_ft.kinds.rendering import check_lengths, prompt_digest, render_rows, tokenise
-from ollama_ft.kinds.trainers.job import Choice, Job, TrainResult
+from ollama_ft.kinds.rendering import (
+    check_lengths,
+    check_targets,
+    prompt_digest,
+    render_rows,
+    tokenise,
+)
+from ollama_ft.kinds.trainers.job import Choice, Job, Row, TrainResult
 from ollama_ft.runtime.store import Store
 from ollama_ft.weights.reader import open_gguf
 from ollama_ft.weights.tokenizer import load_tokenizer
@@ -34,52 +40,99 @@ PLAN = "plan.json"  # what a training was begun with, for `resume`
 Render = Callable[[Sequence[Message]], str]
 
 
-def train(
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A training that can begin: rendered, tokenised and checked. Nothing is written yet."""
+
+    family: Family
+    base: Base
+    blob: Path
+    rows: tuple[Conversation, ...]
+    recipe: Recipe
+    recipe_name: str
+    render: Render
+    prompt_digest: str
+    taught: tuple[Row, ...]
+    validated: tuple[Row, ...]
+    general: tuple[tuple[int, ...], ...]
+
+    def digest(self, dataset: Dataset) -> str:
+        """Names the run by its inputs: base, dataset, recipe, seed, and the runtime's prompt."""
+        names = [self.base.blob_digest, dataset.digest, self.recipe.digest]
+        names += [str(self.recipe.seed), self.prompt_digest]
+        return digest_bytes("\n".join(names).encode())
+
+
+def prepare(
     db: Database,
     home: Home,
     family: Family,
-    dataset: Dataset,
     rows: Sequence[Conversation],
     recipe: Recipe,
     recipe_name: str,
     render: Render,
-    emit: Emit,
-) -> Run:
-    """Train an adapter on the dataset's `rows`; return the run's row, an earlier one if it is.
+) -> Prepared:
+    """Render and tokenise `rows` by the runtime (`render`: a version of this family).
 
-    `render` is the runtime's rendering of a version of this family. A run that was interrupted
-    goes on from its checkpoint. Beside the adapter the run's folder gets `reference.json`: what
-    the trained model says to probe prompts, for the proof.
-
-    Raises BadInput, Unsupported, OutOfResources, Stopped or Interrupted; no row is written then.
+    Raises BadInput for rows that are too long and for target modules that the base does not have,
+    Unsupported for an answer that the runtime would render otherwise. Nothing is written.
     """
     base = row(db, Base, family.base)
-    prompt = prompt_digest(render)
-    digest = _digest(base, dataset, recipe, prompt)
-    if found := newest(db, Run, family=family.name, digest=digest):
+    blob = Store(home.models).blob_path(base.blob_digest)
+    with open_gguf(blob) as gguf:
+        check_targets(gguf, recipe)
+        tokenizer = load_tokenizer(gguf)
+    learned = [row for row in rows if row.split in ("train", "validation")]
+    rendered = render_rows(render, learned)
+    tokens = [tokenise(tokenizer, r, row.answer) for r, row in zip(rendered, learned, strict=True)]
+    check_lengths(tokens, recipe.max_length)
+    by_split = list(zip(tokens, learned, strict=True))
+    return Prepared(
+        family=family,
+        base=base,
+        blob=blob,
+        rows=tuple(rows),
+        recipe=recipe,
+        recipe_name=recipe_name,
+        render=render,
+        prompt_digest=prompt_digest(render),
+        taught=tuple(t for t, row in by_split if row.split == "train"),
+        validated=tuple(t for t, row in by_split if row.split == "validation"),
+        general=general_pieces(tokenizer, learned),
+    )
+
+
+def train(db: Database, home: Home, prepared: Prepared, dataset: Dataset, emit: Emit) -> Run:
+    """Train an adapter on the frozen dataset; return the run's row, an earlier one if it is.
+
+    A run that was interrupted goes on from its checkpoint. Beside the adapter the run's folder gets
+    `reference.json`: what the trained model says to probe prompts, for the proof.
+
+    Raises OutOfResources, Stopped or Interrupted; no row is written then.
+    """
+    digest = prepared.digest(dataset)
+    if found := newest(db, Run, family=prepared.family.name, digest=digest):
         return found
     folder = artefact(home.data("runs"), digest, "")
-    blob = Store(home.models).blob_path(base.blob_digest)
-    _plan(folder, digest, family, dataset, recipe, recipe_name)
-    job = _job(blob, base.blob_digest, folder, rows, recipe, render)
-    trainer = collect("trainers")[recipe.adapter].thing
-    result: TrainResult = trainer(job, emit)
+    _plan(folder, digest, prepared, dataset)
+    trainer = collect("trainers")[prepared.recipe.adapter].thing
+    result: TrainResult = trainer(_job(prepared, folder), emit)
     emit(Note(text="asking the trained model the probe prompts, for the proof"))
-    metrics = _measure(blob, result.folder, folder, rows, render)
-    text = recipe.text()
+    metrics = _measure(prepared, result.folder, folder)
+    recipe = prepared.recipe
     stored = newest(db, RecipeText, digest=recipe.digest) or append(
-        db, RecipeText(name=recipe_name, digest=recipe.digest, text=text)
+        db, RecipeText(name=prepared.recipe_name, digest=recipe.digest, text=recipe.text())
     )
     return append(
         db,
         Run(
-            family=family.name,
+            family=prepared.family.name,
             digest=digest,
-            base=base.key,
+            base=prepared.base.key,
             dataset=dataset.key,
             recipe=stored.key,
             seed=recipe.seed,
-            prompt_digest=prompt,
+            prompt_digest=prepared.prompt_digest,
             peft_digest=result.digest,
             seconds=round(result.seconds, 1),
             metrics_json=json.dumps(metrics | _curve(result), sort_keys=True),
@@ -106,54 +159,32 @@ def unfinished(db: Database, home: Home, family: Family) -> tuple[Dataset, Recip
     raise NotFound(f"{family.name} has no training to go on with.", mend="ollama-ft train --data …")
 
 
-def _plan(
-    folder: Path, digest: str, family: Family, dataset: Dataset, recipe: Recipe, name: str
-) -> None:
-    plan = {"digest": digest, "family": family.name, "dataset": dataset.key}
-    plan |= {"recipe": recipe.model_dump(mode="json"), "recipe_name": name}
+def _plan(folder: Path, digest: str, prepared: Prepared, dataset: Dataset) -> None:
+    plan = {"digest": digest, "family": prepared.family.name, "dataset": dataset.key}
+    plan |= {"recipe": prepared.recipe.model_dump(mode="json")}
+    plan |= {"recipe_name": prepared.recipe_name}
     write_bytes(folder / PLAN, json.dumps(plan, indent=1).encode())
 
 
-def _digest(base: Base, dataset: Dataset, recipe: Recipe, prompt: str) -> str:
-    names = [base.blob_digest, dataset.digest, recipe.digest, str(recipe.seed), prompt]
-    return digest_bytes("\n".join(names).encode())
-
-
-def _job(
-    blob: Path,
-    base_digest: str,
-    folder: Path,
-    rows: Sequence[Conversation],
-    recipe: Recipe,
-    render: Render,
-) -> Job:
-    taught = [row for row in rows if row.split in ("train", "validation")]
-    rendered = render_rows(render, taught)
-    with open_gguf(blob) as gguf:
-        tokenizer = load_tokenizer(gguf)
-    tokens = [tokenise(tokenizer, r, row.answer) for r, row in zip(rendered, taught, strict=True)]
-    check_lengths(tokens, recipe.max_length)
-    train_rows = [t for t, row in zip(tokens, taught, strict=True) if row.split == "train"]
-    valid_rows = [t for t, row in zip(tokens, taught, strict=True) if row.split == "validation"]
+def _job(prepared: Prepared, folder: Path) -> Job:
     return Job(
-        base=blob,
-        train=tuple(train_rows),
-        valid=tuple(valid_rows),
-        recipe=recipe,
-        seed=recipe.seed,
-        general=general_pieces(tokenizer, taught),
+        base=prepared.blob,
+        train=prepared.taught,
+        valid=prepared.validated,
+        recipe=prepared.recipe,
+        seed=prepared.recipe.seed,
+        general=prepared.general,
         folder=folder,
-        base_digest=base_digest,
+        base_digest=prepared.base.blob_digest,
         machine_file=machine_cache() / "machine.json",
     )
 
 
-def _measure(
-    blob: Path, adapter: Path, folder: Path, rows: Sequence[Conversation], render: Render
-) -> dict[str, object]:
+def _measure(prepared: Prepared, adapter: Path, folder: Path) -> dict[str, object]:
     # The model is loaded once for the proof's probes and for the perplexity of general text.
-    probes = make_probes(blob, rows, render)
-    reference, perplexity = measure(blob, adapter, probes, measured_text(rows))
+    probes = make_probes(prepared.blob, prepared.rows, prepared.render)
+    text = measured_text(prepared.rows)
+    reference, perplexity = measure(prepared.blob, adapter, probes, text)
     content = json.dumps([asdict(probe) for probe in reference], ensure_ascii=False)
     write_bytes(folder / "reference.json", content.encode())
     return {"general_perplexity": perplexity}

@@ -234,7 +234,7 @@ def _error(dtype: torch.dtype, device: str) -> float:
 def matrix_kernel(name: str) -> Iterator[None]:
     """Let torch use its default for products in fp32, or oneDNN ("onednn"), while it lasts."""
     before = torch.get_float32_matmul_precision()
-    # "medium" is how torch sends fp32 products to oneDNN; `_measure` sees to it that they stay exact.
+    # "medium" is how torch sends fp32 products to oneDNN; `_measure` checks that they stay exact.
     torch.set_float32_matmul_precision("medium" if name == "onednn" else "highest")
     try:
         yield
