@@ -11,7 +11,7 @@ def test_flag_over_environment_over_file_over_default_and_each_says_who_won(tmp_
     assert (found["host"].value, found["host"].origin) == ("from-flag", "flag")
     assert (found["recipe"].value, found["recipe"].origin) == ("env", "OLLAMA_FT_RECIPE")
     assert found["progress"].origin.endswith("ollama-ft.yaml")
-    assert found["evaluate_workers"].origin == "default"
+    assert load_settings(tmp_path / "elsewhere", {}, {})["host"].origin == "default"
 
 
 def test_an_unknown_setting_names_the_line_and_the_nearest(tmp_path):

@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(8, ge=1, le=4096, description="Rows in one step.")
-    epochs: float = Field(5.0, gt=0, le=1000, description="Passes over the training rows.")
+    epochs: float = Field(6.0, gt=0, le=1000, description="Passes over the training rows.")
     max_length: int = Field(
         1024, ge=16, description="Longest row in tokens; longer ones are an error."
     )
@@ -37,10 +37,10 @@ class Recipe(BaseModel):
     )
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's decoupled weight decay.")
     patience: int = Field(
-        3, ge=0, description="Validations without gain before it stops early; 0 = never."
+        0, ge=0, description="Validations without gain before it stops early; 0 = never."
     )
     retain: float = Field(
-        1.0, ge=0, le=100, description="Weight of saying what the base says on general text."
+        2.0, ge=0, le=100, description="Weight of saying what the base says on general text."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
     precision: Literal["auto", "fp32", "bf16", "fp16", "nf4"] = Field(

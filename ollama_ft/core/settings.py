@@ -12,13 +12,11 @@ DEFAULTS = {
     "host": "",
     "recipe": "",
     "progress": "auto",
-    "evaluate_workers": "4",
 }
 MEANINGS = {
     "host": "The runtime's address; empty = OLLAMA_HOST, then the default, then embedded.",
     "recipe": "The recipe for `new` and `train`; empty = the one the base's family names.",
     "progress": "auto | plain | json | none",
-    "evaluate_workers": "How many questions are asked at the same time.",
 }
 
 
