@@ -37,10 +37,13 @@ class Recipe(BaseModel):
     )
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's decoupled weight decay.")
     patience: int = Field(
-        0, ge=0, description="Validations without gain before it stops early; 0 = never."
+        0, ge=0, description="Validations without gain before it stops; 0: those rows teach."
     )
     retain: float = Field(
         2.0, ge=0, le=100, description="Weight of saying what the base says on general text."
+    )
+    variants: int = Field(
+        1, ge=0, le=16, description="Extra copies of a training question, with words left out."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
     precision: Literal["auto", "fp32", "bf16", "fp16", "nf4"] = Field(

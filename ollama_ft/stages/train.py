@@ -20,6 +20,7 @@ from ollama_ft.core.plugins import collect
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Family, RecipeText, Run
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.augment import with_variants
 from ollama_ft.kinds.general import general_pieces, measured_text
 from ollama_ft.kinds.probes import make_probes, measure
 from ollama_ft.kinds.rendering import (
@@ -82,7 +83,14 @@ def prepare(
     with open_gguf(blob) as gguf:
         check_targets(gguf, recipe)
         tokenizer = load_tokenizer(gguf)
-    learned = [row for row in rows if row.split in ("train", "validation")]
+    # Validation rows decide when to stop. Where nothing is to be decided they teach instead: a
+    # fifth more phrasings is worth more than a loss that nobody acts on.
+    held = "validation" if recipe.patience else None
+    teaching = [row for row in rows if row.split not in ("test", held)]
+    learned = [
+        *with_variants(teaching, recipe.variants, recipe.seed),
+        *(row for row in rows if row.split == held),
+    ]
     rendered = render_rows(render, learned)
     tokens = [tokenise(tokenizer, r, row.answer) for r, row in zip(rendered, learned, strict=True)]
     check_lengths(tokens, recipe.max_length)
@@ -96,8 +104,8 @@ def prepare(
         recipe_name=recipe_name,
         render=render,
         prompt_digest=prompt_digest(render),
-        taught=tuple(t for t, row in by_split if row.split == "train"),
-        validated=tuple(t for t, row in by_split if row.split == "validation"),
+        taught=tuple(t for t, row in by_split if row.split != held),
+        validated=tuple(t for t, row in by_split if row.split == held),
         general=general_pieces(tokenizer, learned),
     )
 

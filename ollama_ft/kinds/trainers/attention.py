@@ -9,7 +9,8 @@ tokens, P tokens in the prefix.
 """
 
 import functools
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,77 +52,79 @@ def packed_attention(
     if batch.prefix + batch.longest >= LONG and softcap is None:
         out = _kernel_attention(q, k, v, batch, scaling, sliding_window)
     else:
-        out = PackedAttention.apply(q, k, v, batch, scaling, sliding_window, softcap)  # type: ignore[no-untyped-call]
+        setting = Setting(batch=batch, scale=scaling, window=sliding_window, softcap=softcap)
+        out = PackedAttention.apply(q, k, v, setting)  # type: ignore[no-untyped-call]
     return out.flatten(0, 1).transpose(0, 1).unsqueeze(0), None
 
 
-class PackedAttention(torch.autograd.Function):
-    """softmax(scale · q·kᵀ)·v for the prefix and for the rows; keeps q, k, v and the weights.
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How scores become weights in one call."""
 
-    q: (K, G, T, D), k and v: (K, T, D) → (K, G, T, D)
+    batch: Batch
+    scale: float
+    window: int | None
+    softcap: float | None
+
+
+class PackedAttention(torch.autograd.Function):
+    """softmax(scale · q·kᵀ)·v for the prefix and for the rows.
+
+    q: (K, G, T, D), k and v: (K, T, D) → (K, G, T, D). Only these are kept: the weights are
+    computed again for the gradient, which takes less time than they would take memory.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        batch: Batch,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, setting: Setting) -> Tensor:
         """The prefix against itself, then all rows at once against the prefix and themselves."""
-        out, prefix = torch.zeros_like(q, memory_format=torch.contiguous_format), batch.prefix
-        places = batch.longest
-        grid, grid_k, grid_v = _grid(q, batch), _grid(k[:, None], batch), _grid(v[:, None], batch)
-        mask = _causal(places, prefix + places, prefix, window, q.device)
-        weights = _weights(_scores(grid, grid_k, k[:, :prefix]), mask, scale, softcap)
-        _put(out, _mixed(weights, grid_v, v[:, :prefix]), batch)
-        kept = [weights]
-        if prefix:
-            mask = _causal(prefix, prefix, 0, window, q.device)
-            scores = torch.bmm(q[:, :, :prefix].flatten(1, 2), k[:, :prefix].mT)
-            first = _weights(scores, mask, scale, softcap)
-            out[:, :, :prefix] = torch.bmm(first, v[:, :prefix]).view_as(q[:, :, :prefix])
-            kept.append(first)
-        ctx.batch, ctx.scale, ctx.softcap = batch, scale, softcap
-        ctx.save_for_backward(q, k, v, *kept)
+        ctx.setting = setting
+        ctx.save_for_backward(q, k, v)
+        out, batch = torch.zeros_like(q, memory_format=PLAIN), setting.batch
+        if batch.prefix:
+            prefix = slice(0, batch.prefix)
+            weights, _ = _prefix_weights(q[:, :, prefix], k[:, prefix], setting)
+            out[:, :, prefix] = torch.bmm(weights, v[:, prefix]).view_as(q[:, :, prefix])
+        weights, _ = _row_weights(_grid(q, batch), k, setting)
+        _put(out, _mixed(weights, _grid(v[:, None], batch), v[:, : batch.prefix]), batch)
         return out
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of q, k and v."""
-        q, k, v, _, *kept = ctx.saved_tensors
-        batch: Batch = ctx.batch
-        q_slope, k_slope, v_slope = (torch.zeros_like(t, memory_format=ROWS) for t in (q, k, v))
-        if batch.prefix:
-            prefix = slice(0, batch.prefix)
-            first, first_k, first_v = q[:, :, prefix].flatten(1, 2), k[:, prefix], v[:, prefix]
-            top = slopes[0][:, :, prefix].flatten(1, 2)
-            v_slope[:, prefix] = torch.bmm(kept[0].mT, top)
-            back = torch.bmm(top, first_v.mT)
-            capped = None if ctx.softcap is None else torch.bmm(first, first_k.mT)
-            back = _scores_slope(back, kept[0], capped, ctx.scale, ctx.softcap)
-            q_slope[:, :, prefix] = torch.bmm(back, first_k).view_as(q[:, :, prefix])
-            k_slope[:, prefix] = torch.bmm(back.mT, first)
-        _rows_backward(ctx, slopes[0], (q_slope, k_slope, v_slope))
-        return q_slope, k_slope, v_slope, None, None, None, None
+        tensors = ctx.saved_tensors
+        into = tuple(torch.zeros_like(t, memory_format=PLAIN) for t in tensors)
+        if ctx.setting.batch.prefix:
+            _prefix_backward(tensors, slopes[0], into, ctx.setting)
+        _rows_backward(tensors, slopes[0], into, ctx.setting)
+        return *into, None
 
 
-def _rows_backward(ctx: Any, slope: Tensor, into: tuple[Tensor, Tensor, Tensor]) -> None:
+PLAIN = torch.contiguous_format
+Three = tuple[Tensor, ...]  # of q, k and v
+
+
+def _prefix_backward(tensors: Three, slope: Tensor, into: Three, setting: Setting) -> None:
+    # Sets the prefix's own gradients in those of q, k and v.
+    prefix = slice(0, setting.batch.prefix)
+    q, (k, v) = tensors[0][:, :, prefix], (t[:, prefix] for t in tensors[1:])
+    top = slope[:, :, prefix].flatten(1, 2)
+    weights, bend = _prefix_weights(q, k, setting)
+    back = _scores_slope(torch.bmm(top, v.mT), weights, bend, setting)
+    into[0][:, :, prefix] = torch.bmm(back, k).view_as(q)
+    into[1][:, prefix] = torch.bmm(back.mT, q.flatten(1, 2))
+    into[2][:, prefix] = torch.bmm(weights.mT, top)
+
+
+def _rows_backward(tensors: Three, slope: Tensor, into: Three, setting: Setting) -> None:
     # Adds the rows' gradients to those of q, k and v.
-    q, k, v, weights = ctx.saved_tensors[:4]
-    batch: Batch = ctx.batch
+    q, k, v = tensors
     q_slope, k_slope, v_slope = into
-    prefix = batch.prefix
-    top = _grid(slope, batch, zeros=True)  # (K, R, G·L, D)
-    grid, grid_k, grid_v = _grid(q, batch), _grid(k[:, None], batch), _grid(v[:, None], batch)
-    back = _scores(top, grid_v, v[:, :prefix])
-    capped = None if ctx.softcap is None else _scores(grid, grid_k, k[:, :prefix])
-    back = _scores_slope(back, weights, capped, ctx.scale, ctx.softcap)
-    _put(q_slope, _mixed(back, grid_k, k[:, :prefix]), batch)
+    batch, prefix = setting.batch, setting.batch.prefix
+    top, grid = _grid(slope, batch, zeros=True), _grid(q, batch)  # (K, R, G·L, D)
+    weights, bend = _row_weights(grid, k, setting)
+    back = _scores(top, _grid(v[:, None], batch), v[:, :prefix])
+    back = _scores_slope(back, weights, bend, setting)
+    _put(q_slope, _mixed(back, _grid(k[:, None], batch), k[:, :prefix]), batch)
     _put(k_slope[:, None], torch.matmul(back[..., prefix:].mT, grid), batch)
     _put(v_slope[:, None], torch.matmul(weights[..., prefix:].mT, top), batch)
     if prefix:
@@ -131,7 +134,18 @@ def _rows_backward(ctx: Any, slope: Tensor, into: tuple[Tensor, Tensor, Tensor])
         v_slope[:, :prefix] += torch.bmm(shared.mT, top.flatten(1, 2))
 
 
-ROWS = torch.contiguous_format
+def _prefix_weights(q: Tensor, k: Tensor, setting: Setting) -> tuple[Tensor, Tensor | None]:
+    # (K, G, P, D) and (K, P, D) → (K, G·P, P), and what bends its gradient
+    prefix = k.shape[1]
+    mask = _causal(prefix, prefix, 0, setting.window, q.device)
+    return _weights(torch.bmm(q.flatten(1, 2), k.mT), mask, setting)
+
+
+def _row_weights(grid: Tensor, k: Tensor, setting: Setting) -> tuple[Tensor, Tensor | None]:
+    # (K, R, G·L, D) and (K, T, D) → (K, R, G·L, P + L), and what bends its gradient
+    batch, prefix = setting.batch, setting.batch.prefix
+    mask = _causal(batch.longest, prefix + batch.longest, prefix, setting.window, k.device)
+    return _weights(_scores(grid, _grid(k[:, None], batch), k[:, :prefix]), mask, setting)
 
 
 def _grid(x: Tensor, batch: Batch, *, zeros: bool = False) -> Tensor:
@@ -178,25 +192,26 @@ def _mixed(weights: Tensor, own: Tensor, shared: Tensor) -> Tensor:
     return out
 
 
-def _weights(scores: Tensor, mask: Tensor, scale: float, softcap: float | None) -> Tensor:
-    # Softmax in fp32 of scores (…, G·S, keys), in place, masked by (S, keys) for every group
-    wide = scores.float().mul_(scale)
-    if softcap is not None:
-        # Gemma 2 squeezes scores into ±softcap (arXiv 2408.00118, sec. 2)
-        wide = wide.div_(softcap).tanh_().mul_(softcap)
+def _weights(scores: Tensor, mask: Tensor, setting: Setting) -> tuple[Tensor, Tensor | None]:
+    # Softmax in fp32 of scores (…, G·S, keys), masked by (S, keys) for every group; and d capped
+    # score / d score where scores are capped
+    wide, cap, bend = scores.float().mul_(setting.scale), setting.softcap, None
+    if cap is not None:
+        # Gemma 2 squeezes scores into ±cap (arXiv 2408.00118, sec. 2)
+        wide = wide.div_(cap).tanh_()
+        bend = 1 - wide * wide
+        wide = wide.mul_(cap)
     wide.view(*wide.shape[:-2], -1, *mask.shape).masked_fill_(~mask, float("-inf"))
-    return torch.softmax(wide, dim=-1).to(scores.dtype)
+    return torch.softmax(wide, dim=-1).to(scores.dtype), bend
 
 
-def _scores_slope(
-    slope: Tensor, weights: Tensor, scores: Tensor | None, scale: float, softcap: float | None
-) -> Tensor:
+def _scores_slope(slope: Tensor, weights: Tensor, bend: Tensor | None, setting: Setting) -> Tensor:
     # d scores from d weights: w·(g − Σ g·w), bent by the cap, times the scale
-    back = torch.ops.aten._softmax_backward_data(slope.float(), weights.float(), -1, torch.float32)
-    if scores is not None and softcap is not None:
-        cap = scores.float().mul_(scale / softcap).tanh_()
-        back.mul_(cap.square_().neg_().add_(1.0))
-    return cast(Tensor, back.mul_(scale)).to(weights.dtype)
+    slope, wide = slope.float(), weights.float()
+    back: Tensor = torch.ops.aten._softmax_backward_data(slope, wide, -1, torch.float32)
+    if bend is not None:
+        back.mul_(bend)
+    return back.mul_(setting.scale).to(weights.dtype)
 
 
 def _kernel_attention(
