@@ -32,7 +32,7 @@ demo: .venv/ready
 	$(FT) list
 
 QUESTION := How many hours will the Wren's battery hold out on a hike?
-LATER    := Which new thing can I buy?
+LATER    := Which version of the firmware is the latest?
 
 test: .venv/ready
 	$(PY) -m pytest -q
