@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(8, ge=1, le=4096, description="Rows in one step.")
-    epochs: float = Field(3.0, gt=0, le=1000, description="Passes over the training rows.")
+    epochs: float = Field(6.0, gt=0, le=1000, description="Passes over the training rows.")
     max_length: int = Field(
         1024, ge=16, description="Longest row in tokens; longer ones are an error."
     )
@@ -43,7 +43,7 @@ class Recipe(BaseModel):
         2.0, ge=0, le=100, description="Weight of saying what the base says on general text."
     )
     variants: int = Field(
-        1, ge=0, le=16, description="Extra copies of a training question, with words left out."
+        0, ge=0, le=16, description="Extra copies of a training question, with words left out."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
     precision: Literal["auto", "fp32", "bf16", "fp16", "nf4"] = Field(

@@ -12,6 +12,7 @@ import torch
 from ollama_ft.kinds.trainers.batching import in_order, shared_prefix
 from ollama_ft.kinds.trainers.job import Choice, Estimate, Job, Row
 from ollama_ft.kinds.trainers.model import Scorer, adapter_parameters
+from ollama_ft.kinds.trainers.retain import PIECES
 from ollama_ft.kinds.trainers.schedule import Plan
 from ollama_ft.kinds.trainers.watchdog import lack
 
@@ -36,7 +37,7 @@ def estimate(scorer: Scorer, job: Job, plan: Plan, choice: Choice, done: int = 0
     usual = sorted(batches, key=_line_tokens)[len(batches) // 2]
     pace = min(_measure(scorer, usual) for _ in range(2)) / _line_tokens(usual)
     steps = plan.steps - done
-    line = statistics.fmean(map(_line_tokens, batches)) * steps
+    line = (statistics.fmean(map(_line_tokens, batches)) + _retained_tokens(job)) * steps
     return Estimate(
         seconds=pace * (line + FORWARD_SHARE * _valid_tokens(job, plan, done)),
         peak_bytes=peak,
@@ -54,6 +55,12 @@ def _per_epoch(job: Job) -> int:
 
 def _line_tokens(rows: list[Row]) -> int:
     return sum(map(len, rows)) - (len(rows) - 1) * shared_prefix(rows)
+
+
+def _retained_tokens(job: Job) -> float:
+    if not job.recipe.retain or not job.general:
+        return 0.0
+    return statistics.fmean(map(len, job.general)) * min(PIECES, len(job.general))
 
 
 def _valid_tokens(job: Job, plan: Plan, done: int) -> int:

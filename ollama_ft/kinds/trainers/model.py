@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+ASKED_AT_ONCE = 64  # places whose logits over the whole vocabulary are held at once
+
 # Largest relative difference of the packed loss from the plain padded one that rounding explains.
 EXACT = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 
@@ -189,13 +191,16 @@ class Scorer(nn.Module):
 
     def likeliest(self, batch: Batch | PaddedBatch, count: int) -> "Said":
         """The `count` likeliest tokens at each answer place, their chances made to sum to 1."""
-        logits = self.head(
-            self._asked(batch).to(cast(Tensor, self.head.weight).dtype)
-        ).float()  # (A, vocabulary)
-        if self.softcap is not None:
-            logits = torch.tanh(logits / self.softcap) * self.softcap
-        values, tokens = logits.topk(min(count, logits.shape[1]))
-        return Said(tokens=tokens, chances=values.softmax(-1))
+        hidden = self._asked(batch).to(cast(Tensor, self.head.weight).dtype)
+        values, tokens = [], []
+        for some in torch.split(hidden, ASKED_AT_ONCE):
+            logits = self.head(some).float()  # (ASKED_AT_ONCE, vocabulary)
+            if self.softcap is not None:
+                logits = torch.tanh(logits / self.softcap) * self.softcap
+            best = logits.topk(min(count, logits.shape[1]))
+            values.append(best.values)
+            tokens.append(best.indices)
+        return Said(tokens=torch.cat(tokens), chances=torch.cat(values).softmax(-1))
 
     def _asked(self, batch: Batch | PaddedBatch) -> Tensor:
         # Hidden states at the places that ask for an answer token: (A, width)
