@@ -130,8 +130,8 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
         lambda messages: shop.client.render(v0.tag, messages),
     )
     dataset = datasets.freeze(shop.db, shop.home, family.name, frozen)
-    shop.emit(Note(text=_describe(dataset)))
-    shop.emit(Stage(name="train", text=f"{dataset.train} rows, recipe {lesson.recipe_name}"))
+    shop.emit(Note(text=_describe(dataset, lesson.recipe)))
+    shop.emit(Stage(name="train", text=f"LoRA, recipe {lesson.recipe_name}"))
     run = train(shop.db, shop.home, prepared, dataset, shop.emit)
     shop.emit(Stage(name="convert", text="writing the adapter as GGUF"))
     adapter = conversion.convert(shop.db, shop.home, run)
@@ -291,10 +291,10 @@ def _number_zero(db: Database, family: Family) -> int:
     return version.key
 
 
-def _describe(dataset: Dataset) -> str:
-    text = (
-        f"{dataset.rows} rows: {dataset.train} to train, {dataset.validation} to validate, "
-        f"{dataset.test} to ask afterwards"
-    )
+def _describe(dataset: Dataset, recipe: Recipe) -> str:
+    held = dataset.validation if recipe.patience else 0
+    parts = [f"{dataset.rows - dataset.test - held} to learn from"]
+    parts += [f"{held} to stop by"] if held else []
+    parts += [f"{dataset.test} only to ask afterwards"]
     dropped = f"; {dataset.duplicates} duplicates dropped" if dataset.duplicates else ""
-    return text + dropped
+    return f"{dataset.rows} rows: {', '.join(parts)}{dropped}"

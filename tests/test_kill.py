@@ -21,7 +21,7 @@ LONGEST = 60.0  # seconds into the command at which it is killed at the latest
 
 def start(home: Path, base: Path) -> subprocess.Popen:
     words = ["new", "bot", "--from", base, "--data", shipped() / "data" / "faq-more.jsonl"]
-    settings = ["--set", "epochs=2", "--set", "rank=4", "--set", "patience=0"]
+    settings = ["--set", "epochs=5", "--set", "rank=8"]
     command = [sys.executable, "-m", "ollama_ft", "--home", home, "--host", "embedded"]
     return subprocess.Popen(
         [*map(str, command), *map(str, words), *settings],
@@ -70,7 +70,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_lists_nothing_half_made(tmp_path
             moments.append(round(moment, 1))
         else:
             assert process.returncode == 0, process.stderr.read().decode()
-            assert check(home) == [0, 1]
+            assert sorted(check(home)) == [0, 1]
             rounds += 1
             home = Home(path=tmp_path / f"home{rounds}", origin="--home")
         process.stderr.close()

@@ -102,9 +102,20 @@ def _check_memory(job: Job, choice: Choice, peak: int) -> None:
     if choice.device == "cuda":
         there = torch.cuda.get_device_properties(0).total_memory
     else:
-        there = psutil.virtual_memory().available + psutil.Process().memory_info().rss
+        there = free_bytes() + psutil.Process().memory_info().rss
     if peak > there:
         raise lack("memory", peak, there, job.recipe)
+
+
+def free_bytes() -> int:
+    """Memory that this process may still take: the machine's, or what its container leaves."""
+    free = int(psutil.virtual_memory().available)
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / name).read_text() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return free
+    return min(free, int(limit) - int(used)) if limit.strip().isdigit() else free
 
 
 def _check_disk(job: Job, needed: int) -> None:

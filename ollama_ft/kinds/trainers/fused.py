@@ -71,6 +71,7 @@ class LoraProducts(torch.autograd.Function):
             start = end
         low_slope = torch.cat(low_slopes, dim=1)
         x = ctx.made(*saved[: ctx.part_count]).view(ctx.shape) if ctx.made else saved[0]
+        x = x.to(low.dtype)
         down_slope = torch.mm(low_slope.t(), x if keep is None else x * keep)
         x_slope = None
         if ctx.needs_input_grad[0]:
