@@ -29,6 +29,7 @@ from ollama_ft.stages import family as families
 from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import verify as proving
+from ollama_ft.stages.publish import ANY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class Lesson:
     recipe: Recipe
     recipe_name: str
     anew: bool = False  # learn from these files alone, not from what the live version learned too
+    way: publishing.Way = ANY  # how the version shall get to the runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     shop.emit(Stage(name="convert", text="writing the adapter as GGUF"))
     adapter = conversion.convert(shop.db, shop.home, run)
     version = publishing.register(shop.db, family, adapter)
-    proof = prove(shop, version, v0)
+    proof = prove(shop, version, v0, lesson.way)
     return _judge(shop, version, proof, v0, suite)
 
 
@@ -146,10 +148,11 @@ def again(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> O
     return make(shop, family, datasets.Frozen(rows=rows), lesson)
 
 
-def prove(shop: Workshop, version: Version, v0: Version, route: str | None = None) -> Proof:
+def prove(shop: Workshop, version: Version, v0: Version, way: publishing.Way = ANY) -> Proof:
     """Bring a version to the runtime and prove it there. Raises ProofFailed if it fails."""
     shop.emit(Stage(name="publish", text=f"bringing {version.tag} to {shop.client.address.url}"))
-    publication = publishing.bring(shop.db, shop.home, shop.client, version, route=route)
+    publication = publishing.bring(shop.db, shop.home, shop.client, version, way)
+    shop.emit(Note(text=publishing.told(shop.db, publication)))
     proof = newest(shop.db, Proof, version=version.key, publication=publication.key)
     if proof is None or not proof.passed:
         shop.emit(Stage(name="prove", text="asking the runtime what the trainer was asked"))

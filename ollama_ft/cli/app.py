@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # called or its help line is needed, and none of them imports torch.
 SECTIONS = {
     "Make": {"new": "make", "train": "make", "resume": "make", "eval": "make"},
-    "Ship": {"promote": "ship", "rollback": "ship", "run": "ship"},
+    "Ship": {"promote": "ship", "rollback": "ship", "run": "ship", "publish": "upkeep"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
     "Data": {"data": "data", "base": "data"},
     "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},

@@ -9,6 +9,7 @@ import click
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.outcome import evaluation_json, outcome_json, print_evaluation, print_outcome
 from ollama_ft.cli.tables import print_json
+from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.plugins import collect
 
@@ -39,6 +40,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @set_option
 @click.option("--system", help="The system message of every version; else the base's own.")
 @click.option("--parameter", "parameters", metavar="KEY=VALUE", multiple=True, help="As in Ollama.")
+@way_options
 @as_json
 @pass_context
 def new_command(
@@ -51,6 +53,8 @@ def new_command(
     changes: tuple[str, ...],
     system: str | None,
     parameters: tuple[str, ...],
+    route: str | None,
+    packed_as: str | None,
     as_json: bool,
 ) -> None:
     """Start a family on a base; with --data, train v1.
@@ -66,7 +70,10 @@ def new_command(
     name = family or derive_name(base)
     check_name(name)
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
-    lesson = _lesson(context, base, files, form, recipe, changes) if files else None
+    chosen = way(route, packed_as)
+    lesson = None
+    if files:
+        lesson = replace(_lesson(context, base, files, form, recipe, changes), way=chosen)
     with context.home.lock(name), context.workshop() as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
@@ -91,6 +98,7 @@ def new_command(
 @click.option("--anew", is_flag=True, help="Learn from --data alone, not from earlier data too.")
 @recipe_option
 @set_option
+@way_options
 @as_json
 @pass_context
 def train_command(
@@ -101,6 +109,8 @@ def train_command(
     anew: bool,
     recipe: str | None,
     changes: tuple[str, ...],
+    route: str | None,
+    packed_as: str | None,
     as_json: bool,
 ) -> None:
     """Train the next version from what the live one learned and --data.
@@ -118,7 +128,8 @@ def train_command(
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = replace(_lesson(context, base.name, files, form, recipe, changes), anew=anew)
+    lesson = _lesson(context, base.name, files, form, recipe, changes)
+    lesson = replace(lesson, anew=anew, way=way(route, packed_as))
     with context.home.lock(found.name), context.workshop() as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)

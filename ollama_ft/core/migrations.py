@@ -169,3 +169,15 @@ def m004_views(db: Database) -> None:
         where v.number = 0 or status.status != 'unproved'
         """,
     )
+
+
+@migrations()
+def m005_merges(db: Database) -> None:
+    """What stages/publish.py appends where a runtime takes no adapter."""
+    _table(
+        db,
+        "merges",
+        {"adapter": int, "packed_as": str, "digest": str, "size": int, "base_size": int}
+        | {"mean_error": float, "max_error": float, "types_json": str},
+        {"adapter": "adapters"},
+    )

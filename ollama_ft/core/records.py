@@ -217,6 +217,21 @@ class Promotion(Record):
     digest: str  # of `family:latest`, read back from the runtime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Merge(Record):
+    """An adapter built into its base, for runtimes that take none. The file is in the store."""
+
+    table = "merges"
+    adapter: int
+    packed_as: str  # what was asked for: "keep", "Q8_0" …
+    digest: str
+    size: int  # bytes
+    base_size: int
+    mean_error: float  # what packing changed, over what the adapter changed; mean of all matrices
+    max_error: float
+    types_json: str  # how many changed matrices are packed as what
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -231,4 +246,5 @@ RECORDS: tuple[type[Record], ...] = (
     Evaluation,
     Intent,
     Promotion,
+    Merge,
 )
