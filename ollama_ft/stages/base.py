@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from ollama_ft.runtime.client import Ollama
 
 
-def pin(db: Database, home: Home, client: "Ollama", name: str, emit: Emit) -> tuple[Base, "Texts"]:
+def pin(
+    db: Database, home: Home, client: "Ollama", name: str, emit: Emit, *, insecure: bool = False
+) -> tuple[Base, "Texts"]:
     """Fetch the base `name` (an Ollama name, or a GGUF's path) and keep it under a name of its own.
 
     Returns its row and the texts that come with it: template, system, parameters, licence.
@@ -39,7 +41,9 @@ def pin(db: Database, home: Home, client: "Ollama", name: str, emit: Emit) -> tu
     from ollama_ft.runtime.store import Store
 
     known = known_base(home, name)
-    fetched = fetch_base(known, Store(home.models), client, on_progress=_counter(emit))
+    fetched = fetch_base(
+        known, Store(home.models), client, insecure=insecure, on_progress=_counter(emit)
+    )
     check_weights(fetched.path)
     _check_unmoved(db, fetched.name, fetched.blob)
     check_floor(probe(client), fetched.architecture)

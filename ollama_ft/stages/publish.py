@@ -33,8 +33,8 @@ class Way:
 
     route: str | None = None  # None: the first that works
     # What changed matrices are packed as where adapter and base are merged: a ggml type, or "keep"
-    # for the base's own. Measured on SmolLM2 Q4_1: packed as Q4_1 again, the rounding is larger than
-    # the adapter's whole effect, and the proof fails by far; as Q8_0 it passes like an adapter does.
+    # for the base's own. Measured on SmolLM2 Q4_1: packed as Q4_1 again, the rounding is larger
+    # than all that the adapter does, and the proof fails by far; as Q8_0 it passes like an adapter.
     packed_as: str = "Q8_0"
 
 
