@@ -168,37 +168,7 @@ def timed(
     raise AssertionError("the stream ended without an end")
 
 
-WORDS = [
-    "the",
-    "river",
-    "old",
-    "stone",
-    "light",
-    "garden",
-    "letter",
-    "winter",
-    "music",
-    "paper",
-    "morning",
-    "window",
-    "silver",
-    "honest",
-    "road",
-    "carry",
-    "listen",
-    "answer",
-    "remember",
-    "gather",
-    "follow",
-    "begin",
-    "open",
-    "quiet",
-    "slowly",
-    "never",
-    "always",
-    "under",
-    "between",
-]
+WORDS = (__doc__ or "").split()  # of prompts: any words will do
 
 
 if __name__ == "__main__":

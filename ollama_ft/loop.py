@@ -16,7 +16,7 @@ from ollama_ft.core.events import Emit, Note, Stage
 from ollama_ft.core.home import Home
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
-from ollama_ft.core.refs import live
+from ollama_ft.core.refs import bare, live
 from ollama_ft.core.sqlite import Database
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import Ollama, user_message
@@ -120,7 +120,7 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     from ollama_ft.stages.train import prepare, train
 
     suite = evaluation.test_suite(frozen.rows)
-    v0 = row(shop.db, Version, _number_zero(shop.db, family))
+    v0 = row(shop.db, Version, _bare_base(shop.db, family))
     publishing.bring(shop.db, shop.home, shop.client, v0)
     prepared = prepare(
         shop.db,
@@ -283,8 +283,8 @@ def _steps_to(db: Database, family: Family, target: Version) -> int:
     return steps
 
 
-def _number_zero(db: Database, family: Family) -> int:
-    version = newest(db, Version, family=family.name, number=0)
+def _bare_base(db: Database, family: Family) -> int:
+    version = bare(db, family.name, family.base)
     if version is None:
         base = row(db, Base, family.base)
         raise Conflict(

@@ -22,11 +22,19 @@ if TYPE_CHECKING:
 # Section of the help → command → the module that has it. A module is imported when its command is
 # called or its help line is needed, and none of them imports torch.
 SECTIONS = {
-    "Make": {"new": "make", "train": "make", "resume": "make", "eval": "make"},
+    "Make": {"new": "make", "train": "make", "resume": "make", "eval": "make"}
+    | {"rebase": "upkeep"},
     "Ship": {"promote": "ship", "rollback": "ship", "run": "ship", "publish": "upkeep"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
     "Data": {"data": "data", "base": "data"},
-    "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
+    "Keep": {
+        "tag": "upkeep",
+        "gc": "upkeep",
+        "doctor": "keep",
+        "config": "keep",
+        "plugins": "keep",
+        "completion": "keep",
+    },
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}
 

@@ -181,3 +181,17 @@ def m005_merges(db: Database) -> None:
         | {"mean_error": float, "max_error": float, "types_json": str},
         {"adapter": "adapters"},
     )
+
+
+@migrations()
+def m006_upkeep(db: Database) -> None:
+    """What stages/tag.py and stages/gc.py append."""
+    columns = {"version": int, "name": str, "present": int, "reason": str}
+    _table(db, "tags", columns, {"version": "versions"})
+    _table(
+        db,
+        "removals",
+        {"digest": str, "kind": str, "version": int, "size": int, "reason": str},
+        {"version": "versions"},
+        frozenset({"version"}),
+    )

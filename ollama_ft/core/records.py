@@ -232,6 +232,29 @@ class Merge(Record):
     types_json: str  # how many changed matrices are packed as what
 
 
+@dataclass(frozen=True, kw_only=True)
+class VersionTag(Record):
+    """A word on a version. The newest row of a version and a name says whether it is there."""
+
+    table = "tags"
+    version: int
+    name: str  # "keep"
+    present: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal(Record):
+    """Weights that `gc` let go. The rows that speak of them stay."""
+
+    table = "removals"
+    digest: str
+    kind: str  # "adapter" | "blob"
+    version: int | None  # whose it was; None for what no version needed
+    size: int  # bytes that became free
+    reason: str
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -247,4 +270,6 @@ RECORDS: tuple[type[Record], ...] = (
     Intent,
     Promotion,
     Merge,
+    VersionTag,
+    Removal,
 )

@@ -1,6 +1,6 @@
 """Whether everything is in order here, and the command that mends what is not.
 
-Reads:  bases, adapters, intents
+Reads:  bases, adapters, intents, removals
 Writes: nothing
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from ollama_ft.core.catalog import every
 from ollama_ft.core.files import artefact, digest_file
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Adapter, Base, Intent, Promotion
+from ollama_ft.core.records import Adapter, Base, Intent, Promotion, Removal
 from ollama_ft.core.sqlite import Database
 from ollama_ft.runtime.store import Store
 
@@ -110,10 +110,11 @@ def _bases(db: Database, home: Home) -> Iterator[Finding]:
 
 def _adapters(db: Database, home: Home) -> Iterator[Finding]:
     folder = home.data("adapters")
+    let_go = {removal.digest for removal in every(db, Removal)}
     wrong = [
         a.digest
         for a in every(db, Adapter)
-        if not _is_whole(artefact(folder, a.digest, ".gguf"), a.digest)
+        if a.digest not in let_go and not _is_whole(artefact(folder, a.digest, ".gguf"), a.digest)
     ]
     if wrong:
         text = f"{len(wrong)} missing or changed: {wrong[0]}"

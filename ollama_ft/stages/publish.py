@@ -1,6 +1,6 @@
 """Versions: made in the catalog once, brought to a runtime as often as it takes.
 
-Reads:  families, bases, adapters, versions, merges
+Reads:  families, bases, adapters, versions, merges, removals
 Writes: versions, publications, merges
 """
 
@@ -15,7 +15,7 @@ from ollama_ft.core.catalog import append, every, newest, row
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.files import artefact, digest_bytes, write_bytes
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Adapter, Base, Family, Merge, Publication, Run, Version
+from ollama_ft.core.records import Adapter, Base, Family, Merge, Publication, Removal, Run, Version
 from ollama_ft.core.refs import live
 from ollama_ft.core.sqlite import Database
 from ollama_ft.runtime.modelfile import Modelfile
@@ -94,7 +94,7 @@ def bring(
     base = row(db, Base, version.base)
     adapter = row(db, Adapter, version.adapter) if version.adapter else None
     blob = Store(home.models).blob_path(base.blob_digest)
-    _check_files(home, version, base, adapter)
+    _check_files(db, home, version, base, adapter)
     runtime = probe(client)
     # The embedded runtime is the home's own store, whatever port it was given this time.
     address = "embedded" if runtime.kind == "embedded" else client.address.url
@@ -154,15 +154,19 @@ def told(db: Database, publication: Publication) -> str:
     return "; ".join(parts)
 
 
-def _check_files(home: Home, version: Version, base: Base, adapter: Adapter | None) -> None:
+def _check_files(
+    db: Database, home: Home, version: Version, base: Base, adapter: Adapter | None
+) -> None:
     if not Store(home.models).has_blob(base.blob_digest):
         raise NotFound(
             f"The base of {version.tag}, {base.blob_digest[:19]}, is not in {home.models}.",
             mend=f"ollama-ft base pull {base.name}",
         )
     if adapter and not artefact(home.data("adapters"), adapter.digest, ".gguf").is_file():
+        gone = newest(db, Removal, digest=adapter.digest)
+        why = f"was let go by gc ({gone.at})" if gone else "is not in this home"
         raise NotFound(
-            f"The adapter of {version.tag}, {adapter.digest[:19]}, is not in this home.",
+            f"The adapter of {version.tag}, {adapter.digest[:19]}, {why}.",
             mend="bring data/adapters back from a copy, or train again: ollama-ft train",
         )
 
