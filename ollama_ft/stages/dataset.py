@@ -93,9 +93,13 @@ def load(home: Home, dataset: Dataset) -> list[Conversation]:
     Raises NotFound if its file is gone, Conflict if it was changed.
     """
     path = artefact(home.data("datasets"), dataset.digest, ".jsonl")
-    mend = "ollama-ft doctor, or freeze the data anew: ollama-ft train --data …"
+    mend = "ollama-ft doctor, or freeze the data anew: ollama-ft train --anew --data …"
     if not path.is_file():
-        raise NotFound(f"The file of dataset {dataset.digest[7:19]} is gone: {path}.", mend=mend)
+        raise NotFound(
+            f"The rows of dataset {dataset.digest[7:19]} are not here: {path} is gone, or the "
+            "version was imported, and its data stayed where it was made.",
+            mend=mend,
+        )
     content = path.read_bytes()
     if digest_bytes(content) != dataset.digest:
         raise Conflict(f"{path} was changed after it was frozen.", mend=mend)
