@@ -15,7 +15,7 @@ The base is not in it: it is named by its digest. The same version gives the sam
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -81,7 +81,8 @@ class Bundle:
     files: Mapping[str, Path]  # title → the file that holds it
 
 
-class Answer(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class Answer:
     """One entry of evaluation.json."""
 
     question_digest: str
