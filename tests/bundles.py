@@ -61,7 +61,7 @@ def some_provenance(files: dict[str, bytes | Path], **version: object) -> told.P
         "template": "",
         "parameters": {"temperature": 0},
     }
-    return told.Provenance(
+    made = told.Provenance(
         version=told.VersionFacts(**(facts | version)),
         base=told.BaseFacts(
             name="tiny:1m",
@@ -123,6 +123,8 @@ def some_provenance(files: dict[str, bytes | Path], **version: object) -> told.P
         if "evaluation.json" in files
         else None,
     )
+    whole = made.version.model_copy(update={"digest": version.get("digest") or made.made_of()})
+    return made.model_copy(update={"version": whole})
 
 
 def a_bundle(**changes: bytes) -> Packed:

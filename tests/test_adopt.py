@@ -77,11 +77,12 @@ def make(tmp_path, smollm2_gguf, base, family):
                 **{f.name: f.read_bytes() for f in (swap or folder).iterdir()},
             }
         )
-        told = some_provenance(
-            files,
-            number=number,
-            digest=version_digest(base.blob_digest, gguf.digest, family),
+        told = some_provenance(files, number=number, parameters={})
+        told = told.model_copy(
+            update={"base": told.base.model_copy(update={"blob_digest": base.blob_digest})}
         )
+        digest = {"digest": version_digest(base.blob_digest, gguf.digest, family)}
+        told = told.model_copy(update={"version": told.version.model_copy(update=digest)})
         packed = pack(told, files)
         at = tmp_path / f"blobs{seed}"
         at.mkdir(exist_ok=True)

@@ -253,6 +253,13 @@ def test_a_recipe_that_is_not_the_one_named_is_refused(tmp_path):
         read(written(tmp_path, pack(changed, files)), tmp_path)
 
 
+def test_a_version_that_is_not_made_of_what_it_says_is_refused(tmp_path):
+    files = some_files()
+    told = some_provenance(files, digest="sha256:" + "b" * 64)
+    with pytest.raises(BadInput, match="not made of what"):
+        read(written(tmp_path, pack(told, files)), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

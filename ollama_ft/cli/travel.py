@@ -173,7 +173,7 @@ def push_command(
 
     version = resolve(context.db, ref)
     with Progress(context.setting("progress")) as emit:
-        digest = push(
+        there = push(
             context.db,
             context.home,
             version,
@@ -185,9 +185,9 @@ def push_command(
             key=key,
         )
     if as_json:
-        print_json({"version": version.tag, "place": place, "digest": digest})
+        print_json({"version": version.tag, "place": str(there), "digest": there.digest})
     else:
-        click.echo(f"{version.tag} is at {place} ({digest})")
+        click.echo(f"{version.tag} is at {there}")
 
 
 @click.command("pull")

@@ -167,6 +167,8 @@ def read_bundle(artefact: Artefact, files: Mapping[str, Path]) -> Bundle:
             raise BadInput(f"The provenance names another {title} than the one that came with it.")
     if digest_bytes(provenance.recipe.text.encode()) != provenance.recipe.digest:
         raise BadInput("The provenance's recipe has another digest than it says.")
+    if provenance.made_of() != provenance.version.digest:
+        raise BadInput("The version is not made of what its provenance says: its digest differs.")
     found = {title: files[digest] for title, digest in by_title.items()}
     _check_reference(found["reference.json"])
     if "evaluation.json" in found:

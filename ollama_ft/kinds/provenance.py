@@ -144,6 +144,18 @@ class Provenance(Facts):
         """The version's name where it was made: "support:v3"."""
         return f"{self.version.family}:v{self.version.number}"
 
+    def made_of(self) -> str:
+        """The digest that a version of this base, adapter and prompt has."""
+        told = self.version
+        family = Family(
+            name=told.family,
+            base=0,
+            system=told.system,
+            template=told.template,
+            parameters_json=json.dumps(told.parameters),
+        )
+        return version_digest(self.base.blob_digest, self.adapter.digest, family)
+
     def content(self) -> bytes:
         """The document's bytes, the same for the same facts."""
         return canonical(self.model_dump(mode="json"))

@@ -149,19 +149,6 @@ def signatures(home: Home, artefact: Artefact) -> list[Signed]:
     return found
 
 
-def require(home: Home, artefact: Artefact) -> Signed:
-    """The first signature by a trusted key. Raises BadInput if there is none."""
-    found = signatures(home, artefact)
-    for signed in found:
-        if signed.name:
-            return signed
-    what = f"signed by {found[0].fingerprint[:12]}, which is not trusted" if found else "not signed"
-    raise BadInput(
-        f"A signature is required here, and this is {what}.",
-        mend="ollama-ft keys trust FILE.pub, with the maker's public key",
-    )
-
-
 def _payload(artefact: Artefact) -> bytes:
     body = artefact.annotated({ANNOTATION: None}).content()
     kind = MANIFEST.encode()

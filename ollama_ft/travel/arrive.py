@@ -17,7 +17,6 @@ from ollama_ft.core.refs import live
 from ollama_ft.kinds import signatures
 from ollama_ft.kinds.bundle import Bundle, check_artefact, read_bundle
 from ollama_ft.kinds.imports import Offer, recognise
-from ollama_ft.kinds.provenance import version_digest
 from ollama_ft.loop import Workshop, pointer, prove
 from ollama_ft.runtime.oci.artefact import Artefact, Descriptor
 from ollama_ft.runtime.oci.client import Reach, Repository, open_repository
@@ -56,15 +55,17 @@ class Taken:
 def take(shop: Workshop, path: Path, terms: Terms) -> Taken:
     """Take in what is at `path`: a bundle, an adapter, a Modelfile; prove it here.
 
-    Raises what reading it raises (BadInput, BadWeights, Unsupported: nothing is written),
-    ProofFailed if it is not served as it was made (it is kept, marked as failed).
+    Raises what reading it raises (BadInput, BadWeights, Unsupported): the version leaves no row
+    then, though a family that was begun for it keeps its bare base. Raises ProofFailed if it is not
+    served as it was made: it is kept, marked as failed.
     """
     with _work(shop.home) as work:
         offer = recognise(path, work)
         if offer.artefact is None:
             return _take_foreign(shop, offer, path.name, terms, work)
         assert offer.blobs is not None, "an artefact comes with its blobs"
-        bundle, signer = _checked(shop, offer.artefact, offer.blobs, terms)
+        signer = _signer(shop, offer.artefact, terms)
+        bundle = read_bundle(offer.artefact, offer.blobs)
         arrival = adoption.Arrival(kind="bundle", source=path.name, signer=signer.fingerprint)
         return _take_bundle(shop, bundle, arrival, signer, terms, work, supply=None)
 
@@ -82,12 +83,11 @@ def pull(shop: Workshop, place: Place, reach: Reach, terms: Terms) -> Taken:
             place, env=terms.env, reach=reach, on_moved=counter(shop.emit, "pulling")
         ) as repository,
     ):
-        content = repository.manifest(_reference(place, repository))
-        artefact = Artefact.parse(content)
-        check_artefact(artefact)
+        artefact = Artefact.parse(repository.manifest(_reference(place, repository)))
+        signer = _signer(shop, artefact, terms)  # before anything large is fetched
         parts = shop.home.data("incoming")
         blobs = {b.digest: repository.fetch(b, part_of(parts, b.digest)) for b in artefact.blobs}
-        bundle, signer = _checked(shop, artefact, blobs, terms)
+        bundle = read_bundle(artefact, blobs)
         arrival = adoption.Arrival(kind="registry", source=str(place), signer=signer.fingerprint)
 
         def supply(blob: Descriptor) -> bool:
@@ -107,31 +107,22 @@ class _Signer:
     fingerprint: str = ""
 
 
-def _checked(
-    shop: Workshop, artefact: Artefact, blobs: Mapping[str, Path], terms: Terms
-) -> tuple[Bundle, _Signer]:
-    """Signature first, then content. Nothing is written."""
+def _signer(shop: Workshop, artefact: Artefact, terms: Terms) -> _Signer:
+    """Who signed it. Raises BadInput if it was changed since, or nobody did who has to."""
     check_artefact(artefact)
-    if terms.signed:
-        signed = signatures.require(shop.home, artefact)
-        signer = _Signer(name=signed.name or "", fingerprint=signed.fingerprint)
-    else:
-        signer = _told_signer(shop, artefact)
-    return read_bundle(artefact, blobs), signer
-
-
-def _told_signer(shop: Workshop, artefact: Artefact) -> _Signer:
     found = signatures.signatures(shop.home, artefact)
     trusted = next((signed for signed in found if signed.name), None)
     if trusted:
         shop.emit(Note(text=f"signed by {trusted.name}"))
         return _Signer(name=trusted.name or "", fingerprint=trusted.fingerprint)
-    if found:
-        shop.emit(
-            Note(text=f"signed by {found[0].fingerprint[:12]}, a key that is not trusted here")
+    strangers = ", ".join(signed.fingerprint[:12] for signed in found)
+    what = f"signed by {strangers}, which is not trusted here" if found else "not signed"
+    if terms.signed:
+        raise BadInput(
+            f"A signature is required here, and this is {what}.",
+            mend="ollama-ft keys trust FILE.pub, with the maker's public key",
         )
-    else:
-        shop.emit(Note(text="not signed"))
+    shop.emit(Note(text=what))
     return _Signer()
 
 
@@ -148,7 +139,10 @@ def _take_bundle(
     name = terms.family or known.version.family
     families.check_name(name)
     with shop.home.lock(name):
-        base = base_of(shop, known.base, terms.base, supply)
+        begun = newest(shop.db, Family, name=name)
+        base = row(shop.db, Base, begun.base) if begun else None
+        if base is None or base.blob_digest != known.base.blob_digest:
+            base = base_of(shop, known.base, terms.base, supply)
         told = known.version
         family = families.create(
             shop.db,
@@ -158,8 +152,6 @@ def _take_bundle(
             template=told.template,
             parameters=told.parameters,
         )
-        if version_digest(base.blob_digest, known.adapter.digest, family) != told.digest:
-            raise BadInput("The bundle's version is not made of what it says: its digest differs.")
         v0 = _begun(shop, family)
         version = adoption.adopt(
             shop.db,
@@ -178,18 +170,18 @@ def _take_foreign(shop: Workshop, offer: Offer, source: str, terms: Terms, work:
     adoption.check_trainer()
     if terms.signed:
         raise BadInput(f"A signature is required here, and {source} cannot carry one.")
-    wanted = terms.family
-    existing = newest(shop.db, Family, name=wanted) if wanted else None
+    existing = newest(shop.db, Family, name=terms.family) if terms.family else None
     base_name = terms.base or offer.base
     if existing is None and not base_name:
         raise BadInput(
             f"{source} does not say which base it is for.",
             mend=f"ollama-ft import {source} --family NAME --base MODEL",
         )
-    name = wanted or families.derive_name(base_name)
+    name = terms.family or families.derive_name(base_name)
     families.check_name(name)
     with shop.home.lock(name):
-        family = existing or _new_family(shop, name, base_name, offer)
+        # A Modelfile brings a prompt of its own; a family with another one refuses it.
+        family = existing if existing and not offer.base else _family(shop, name, base_name, offer)
         base = row(shop.db, Base, family.base)
         v0 = _begun(shop, family)
         taught = datasets.build(_rows(terms.data))
@@ -229,7 +221,7 @@ def _general(shop: Workshop, v0: Version) -> tuple[Conversation, ...]:
     return tuple(ended)
 
 
-def _new_family(shop: Workshop, name: str, base_name: str, offer: Offer) -> Family:
+def _family(shop: Workshop, name: str, base_name: str, offer: Offer) -> Family:
     base, shown = bases.pin(shop.db, shop.home, shop.client, base_name, shop.emit)
     return families.create(
         shop.db,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ollama_ft.core.errors import BadInput
@@ -55,9 +56,9 @@ def push(
     answers: bool = True,
     key: str | None = None,
     env: Mapping[str, str] | None = None,
-) -> str:
-    """Put the version into a registry, under its number where no tag is named; return the
-    manifest's digest.
+) -> Place:
+    """Put the version into a registry, under its number where no tag is named; return where it is,
+    with its digest.
 
     `ollama_tag` is a second tag in the form that a stock `ollama pull` runs, base and all. Blobs
     that the registry has are not sent again. Raises NotFound, BadInput, RuntimeRefused,
@@ -77,7 +78,8 @@ def push(
             repository.send(blob, contents[blob.digest])
         if ollama_tag:
             _push_for_ollama(db, home, version, repository, place.with_tag(ollama_tag))
-        return repository.tag(target.reference, artefact.content(), MANIFEST)
+        digest = repository.tag(target.reference, artefact.content(), MANIFEST)
+    return replace(target, digest=digest)
 
 
 def _push_for_ollama(

@@ -121,6 +121,11 @@ class Artefact:
         differ.
         """
         row = read_json(content, "manifest")
+        if (form := row.get("mediaType")) != MANIFEST:
+            raise BadInput(
+                f"This is {form!r:.80}, and no version that was pushed by ollama-ft.",
+                mend="a stock Ollama model is a base: ollama-ft base pull …",
+            )
         layers = row.get("layers")
         if not isinstance(layers, list) or len(layers) > MOST_LAYERS:
             raise BadInput("A manifest has no list of layers, or too long a one.")

@@ -187,17 +187,12 @@ class Repository:
         `mount_from` is another repository of the same registry that may hold it. Raises
         RuntimeRefused, RuntimeUnavailable after several attempts; a blob that is up stays up.
         """
-        sent = False
-        if not self.has(blob.digest):
-            upload = Upload(
-                wire=self._wire,
-                blob=blob,
-                content=content,
-                mount_from=mount_from,
-                tell=self._tell,
-            )
-            sent = self._wire.again(upload.go_on)
-        self._tell(blob, blob.size)
+        upload = Upload(
+            wire=self._wire, blob=blob, content=content, mount_from=mount_from, tell=self._tell
+        )
+        sent = not self.has(blob.digest) and self._wire.again(upload.go_on)
+        if not sent:
+            self._tell(blob, blob.size)
         return sent
 
     def tag(self, reference: str, content: bytes, media_type: str) -> str:
