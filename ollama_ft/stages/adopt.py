@@ -10,7 +10,7 @@ again. The proof of its maker is kept beside the origin and counts for nothing h
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from typing import Any
 from ollama_ft.core.catalog import append, newest
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import Conflict, Unsupported
-from ollama_ft.core.files import CHUNK, artefact, digest_bytes, digest_file, freeze, write_atomic
+from ollama_ft.core.files import (
+    CHUNK,
+    artefact,
+    digest_bytes,
+    digest_file,
+    freeze,
+    write_atomic,
+    write_bytes,
+)
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import (
     Adapter,
@@ -39,6 +47,7 @@ from ollama_ft.kinds.provenance import Facts, Provenance, VersionFacts, version_
 from ollama_ft.runtime.store import Store
 
 Render = Callable[[Sequence[Message]], str]
+PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 TRAINER = ("torch", "transformers", "peft")
 
 
@@ -137,58 +146,64 @@ def adopt_foreign(
     from ollama_ft.kinds.rendering import prompt_digest
 
     blob = Store(home.models).blob_path(base.blob_digest)
-    peft, gguf, tensors, max_error = _converted(offer, blob, work)
-    adapter_digest = digest_file(gguf)
-    digest = version_digest(base.blob_digest, adapter_digest, family)
+    made = _converted(offer, blob, work)
+    digest = version_digest(base.blob_digest, made.digest, family)
     if found := newest(db, Version, family=family.name, digest=digest):
         return found
     prompt = prompt_digest(render)
-    asked = "\n".join(row.digest for row in rows)
-    run_digest = digest_bytes(
-        "\n".join(("import", base.blob_digest, adapter_digest, prompt, asked)).encode()
-    )
+    inputs = ("import", base.blob_digest, made.digest, prompt, *(row.digest for row in rows))
+    run_digest = digest_bytes("\n".join(inputs).encode())
     folder = artefact(home.data("runs"), run_digest, "")
-    reference, perplexity = _reference(blob, peft, rows, render)
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        _keep(peft / name, folder / "adapter" / name)
-    write_atomic(folder / "reference.json", lambda file: file.write(reference))
-    _keep(gguf, artefact(home.data("adapters"), adapter_digest, ".gguf"))
-    recipe = (peft / "adapter_config.json").read_text(encoding="utf-8")
+    reference, perplexity = _reference(blob, made.peft, rows, render)
+    for name in PEFT_FILES:
+        _keep(made.peft / name, folder / "adapter" / name)
+    write_bytes(folder / "reference.json", reference)
+    _keep(made.gguf, artefact(home.data("adapters"), made.digest, ".gguf"))
+    run = Run(
+        family=family.name,
+        digest=run_digest,
+        base=base.key,
+        dataset=dataset.key,
+        recipe=0,  # its row is written with this one
+        seed=0,
+        prompt_digest=prompt,
+        peft_digest=digest_file(folder / "adapter" / "adapter_model.safetensors"),
+        seconds=0.0,
+        metrics_json=json.dumps({"general_perplexity": perplexity}),
+        software_json=json.dumps({"made with": offer.made_with}),
+        place="elsewhere",
+    )
+    recipe = (made.peft / "adapter_config.json").read_text(encoding="utf-8")
     with db.atomic():
-        run = append(
-            db,
-            Run(
-                family=family.name,
-                digest=run_digest,
-                base=base.key,
-                dataset=dataset.key,
-                recipe=_recipe(db, f"made elsewhere: {offer.kind}", recipe).key,
-                seed=0,
-                prompt_digest=prompt,
-                peft_digest=digest_file(folder / "adapter" / "adapter_model.safetensors"),
-                seconds=0.0,
-                metrics_json=json.dumps({"general_perplexity": perplexity}),
-                software_json=json.dumps({"made with": offer.made_with}),
-                place="elsewhere",
-            ),
-        )
-        adapter = append(
-            db,
-            Adapter(
-                run=run.key,
-                digest=adapter_digest,
-                size=gguf.stat().st_size,
-                tensors=tensors,
-                max_error=max_error,
-            ),
-        )
+        stored = _recipe(db, f"made elsewhere: {offer.kind}", recipe)
+        run = append(db, replace(run, recipe=stored.key))
+        adapter = append(db, made.record(run))
         version = _version(db, family, base, run, adapter, digest, _next(db, family), None)
-        _origin(db, version, arrival, adapter_digest)
+        _origin(db, version, arrival, made.digest)
     return version
 
 
-def _converted(offer: Offer, blob: Path, work: Path) -> tuple[Path, Path, int, float]:
-    """The adapter as a PEFT folder and as a GGUF, its tensors, and what converting changed."""
+@dataclass(frozen=True, kw_only=True)
+class _Converted:
+    """An adapter in both forms, and what converting changed."""
+
+    peft: Path
+    gguf: Path
+    digest: str  # of the GGUF
+    tensors: int
+    max_error: float
+
+    def record(self, run: Run) -> Adapter:
+        return Adapter(
+            run=run.key,
+            digest=self.digest,
+            size=self.gguf.stat().st_size,
+            tensors=self.tensors,
+            max_error=self.max_error,
+        )
+
+
+def _converted(offer: Offer, blob: Path, work: Path) -> _Converted:
     from ollama_ft.weights.adapter import adapter_to_peft, convert_adapter
     from ollama_ft.weights.reader import open_gguf
 
@@ -196,12 +211,25 @@ def _converted(offer: Offer, blob: Path, work: Path) -> tuple[Path, Path, int, f
         if offer.gguf is not None:
             peft = adapter_to_peft(offer.gguf, base, work / "as-peft")
             with open_gguf(offer.gguf) as gguf:
-                return peft, offer.gguf, len(gguf.tensors), 0.0
+                tensors = len(gguf.tensors)
+            return _Converted(
+                peft=peft,
+                gguf=offer.gguf,
+                digest=digest_file(offer.gguf),
+                tensors=tensors,
+                max_error=0.0,
+            )
         assert offer.peft is not None, "an offer without an artefact has an adapter"
         made = convert_adapter(
             offer.peft, base, work / "adapter.gguf", provenance={"made": offer.kind}
         )
-        return offer.peft, made.path, made.tensors, made.max_error
+    return _Converted(
+        peft=offer.peft,
+        gguf=made.path,
+        digest=made.digest,
+        tensors=made.tensors,
+        max_error=made.max_error,
+    )
 
 
 def _reference(
@@ -242,7 +270,7 @@ def _check_weights(home: Home, base: Base, files: Mapping[str, Path], work: Path
     from ollama_ft.weights.reader import open_gguf
 
     folder = work / "peft"
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
+    for name in PEFT_FILES:
         _keep(files[name], folder / name)
     theirs = {pair.module for pair in read_peft(folder)}
     with open_gguf(Store(home.models).blob_path(base.blob_digest)) as gguf:
