@@ -9,6 +9,7 @@ import pytest
 from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.errors import BadWeights, Conflict, NotFound, Unsupported
 from ollama_ft.core.files import artefact, digest_bytes, digest_file
+from ollama_ft.core.home import shipped
 from ollama_ft.core.records import (
     RECORDS,
     Adapter,
@@ -23,11 +24,12 @@ from ollama_ft.core.records import (
     Version,
 )
 from ollama_ft.kinds.bundle import pack, read_bundle
+from ollama_ft.kinds.formats import read_rows
 from ollama_ft.kinds.provenance import version_digest
 from ollama_ft.runtime.store import Store
 from ollama_ft.stages import adopt as stage
 from ollama_ft.stages.adopt import Arrival, adopt
-from ollama_ft.stages.dataset import load
+from ollama_ft.stages.dataset import build, freeze, load, newest_here
 from ollama_ft.weights.adapter import convert_adapter
 from ollama_ft.weights.reader import open_gguf
 from tests.bundles import some_files, some_provenance
@@ -211,6 +213,17 @@ def test_training_on_it_says_that_its_data_stayed_where_it_was_made(db, home, ma
     take(make())
     with pytest.raises(NotFound, match="its data stayed where it was made"):
         load(home, newest(db, Dataset))
+
+
+def test_data_that_is_not_here_is_not_taken_for_the_familys_newest(db, home, make, take):
+    mine = freeze(db, home, "bot", build(read_rows_of_ours()))
+    take(make())
+    assert newest(db, Dataset).digest != mine.digest
+    assert newest_here(db, home, "bot") == mine
+
+
+def read_rows_of_ours():
+    return [row for _, row in read_rows(shipped() / "data" / "questions.jsonl", None)]
 
 
 def test_without_the_trainer_an_adapter_made_elsewhere_is_refused_with_what_is_lacking(monkeypatch):

@@ -1,62 +1,70 @@
-"""Versions on the way from one machine to another: a real model, a real registry, real commands."""
+"""Versions on the way from one machine to another: a real model, a real registry."""
 
 import json
-import os
-import subprocess
-import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from ollama_ft import loop, travel
 from ollama_ft.core.catalog import every, open_catalog
-from ollama_ft.core.home import Home
-from ollama_ft.core.records import Adapter, Origin, Proof, Version
+from ollama_ft.core.errors import BadInput, Conflict, FtError, NotFound
+from ollama_ft.core.events import silent
+from ollama_ft.core.files import digest_file
+from ollama_ft.core.home import Home, shipped
+from ollama_ft.core.records import Adapter, Base, Evaluation, Origin, Proof, Version
+from ollama_ft.kinds import signatures
+from ollama_ft.kinds.formats import read_rows
+from ollama_ft.runtime.client import user_message
+from ollama_ft.runtime.find import connect
 from ollama_ft.runtime.names import Name
+from ollama_ft.runtime.oci.client import Reach
+from ollama_ft.runtime.oci.place import Place
 from ollama_ft.runtime.registry import pull as pull_as_ollama
 from ollama_ft.runtime.store import Store
+from ollama_ft.stages.evaluate import Suite, answers, evaluate
+from ollama_ft.travel import Terms
+from ollama_ft.weights.peft_folder import read_peft
 from tests.docker_registry import docker_registry
 from tests.loras import peft_folder
 
 pytestmark = pytest.mark.slow
 
-QUESTIONS = ("What do bees make?", "Tell me a short story about a fox.")
+QUESTIONS = ("What do bees make?", "Tell me something about foxes.")
 
 
-class Machine:
-    """A home, and the program run on it as a person would."""
+@contextmanager
+def machine(path: Path):
+    """A home with its runtime running."""
+    home = Home(path=path / "home", origin="--home")
+    db = open_catalog(home.catalog)
+    with connect(
+        home.models, host="embedded", env={}, notice=lambda text: None, log=path / "log"
+    ) as client:
+        yield loop.Workshop(db=db, home=home, client=client, emit=silent)
+    db.close()
 
-    def __init__(self, path):
-        self.home = Home(path=path / "home", origin="--home")
-        self.path = path
 
-    def ft(self, *words, code=0):
-        command = [
-            sys.executable,
-            "-m",
-            "ollama_ft",
-            "--home",
-            self.home.path,
-            "--host",
-            "embedded",
-        ]
-        done = subprocess.run(
-            [str(word) for word in (*command, *words)],
-            capture_output=True,
-            text=True,
-            env=os.environ
-            | {"XDG_CACHE_HOME": str(self.path / "cache"), "OLLAMA_FT_PROGRESS": "none"}
-            | {"HOME": str(self.path)},
-        )
-        assert done.returncode == code, done.stderr + done.stdout
-        return done.stdout if code == 0 else done.stderr
+def version(shop, number=1) -> Version:
+    (found,) = every(shop.db, Version, number=number)
+    return found
 
-    def rows(self, kind, **where):
-        db = open_catalog(self.home.catalog)
-        found = every(db, kind, **where)
-        db.close()
-        return found
 
-    def answers(self, ref):
-        return [json.loads(self.ft("run", "--ref", ref, q, "--json"))["answer"] for q in QUESTIONS]
+def said(shop, tag):
+    options = {"temperature": 0, "num_predict": 24}
+    return [shop.client.chat(tag, user_message(q), options=options).text for q in QUESTIONS]
+
+
+def pushed(shop, place, env, **how):
+    return travel.push(
+        shop.db, shop.home, version(shop), Place.parse(place), Reach(), silent, env=env, **how
+    )
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory):
+    """Nobody's logins."""
+    return {"HOME": str(tmp_path_factory.mktemp("nobody"))}
 
 
 @pytest.fixture(scope="module")
@@ -67,112 +75,143 @@ def registry(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory, smollm2_gguf):
-    """A machine that took in an adapter made elsewhere, and has a key."""
-    machine = Machine(tmp_path_factory.mktemp("one"))
-    folder = peft_folder(machine.path / "peft", smollm2_gguf, strength=8.0)
-    machine.ft("import", folder, "--family", "bot", "--base", smollm2_gguf)
-    machine.ft("keys", "new", "ann")
-    return machine
+    """A machine that took in an adapter made elsewhere, asked it two questions, and has a key."""
+    path = tmp_path_factory.mktemp("one")
+    with machine(path) as shop:
+        folder = peft_folder(path / "peft", smollm2_gguf, strength=8.0)
+        taken = travel.take(shop, folder, Terms(family="bot", base=str(smollm2_gguf), env={}))
+        rows = [row for _, row in read_rows(shipped() / "data" / "questions.jsonl", None)][:2]
+        suite = Suite(digest="sha256:" + "9" * 64, questions=tuple(rows))
+        evaluate(shop.db, shop.home, shop.client, taken.version, suite, silent)
+        signatures.new_key(shop.home, "ann", {})
+        yield shop
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory, one, registry):
+def two(tmp_path_factory, one, registry, env):
     """An empty machine that pulled what the first one pushed, and nothing else."""
-    one.ft("push", "bot:v1", f"{registry}/team/a/bot", "--ollama-tag", "v1-ollama", "--sign", "ann")
-    machine = Machine(tmp_path_factory.mktemp("two"))
-    machine.ft("keys", "trust", one.home.path / "registry" / "keys" / "ann.pub")
-    printed = machine.ft("pull", f"{registry}/team/a/bot:v1", "--require-signature", "--json")
-    machine.pulled = json.loads(printed)
-    return machine
+    pushed(one, f"{registry}/team/a/bot", env, ollama_tag="v1-ollama", key="ann")
+    with machine(tmp_path_factory.mktemp("two")) as shop:
+        signatures.trust(shop.home, signatures.folder(one.home) / "ann.pub", "ann")
+        place = Place.parse(f"{registry}/team/a/bot:v1")
+        travel.pull(shop, place, Reach(), Terms(signed=True, env=env))
+        yield shop
 
 
 def test_an_adapter_made_elsewhere_is_proved_before_it_is_listed(one):
-    (version,) = one.rows(Version, number=1)
-    (proof,) = one.rows(Proof, version=version.key)
+    (proof,) = every(one.db, Proof, version=version(one).key)
     assert proof.passed
-    assert "bot:v1   candidate" in one.ft("list")
-    (origin,) = one.rows(Origin)
+    listed = list(one.db.query("select number, status from versions_view order by number"))
+    assert [(r["number"], r["status"]) for r in listed] == [(0, "live"), (1, "candidate")]
+    (origin,) = every(one.db, Origin)
     assert (origin.kind, origin.source) == ("peft", "peft")
 
 
-def test_what_was_pushed_is_pulled_into_an_empty_home_proved_there_and_answers_the_same(one, two):
-    assert two.pulled["version"] == "bot:v1"
-    assert two.pulled["signer"] == "ann"
-    assert all(check["passed"] for check in two.pulled["proof"].values())
-    (mine,), (theirs,) = one.rows(Version, number=1), two.rows(Version, number=1)
-    assert mine.digest == theirs.digest
-    assert two.answers("v1") == one.answers("v1") != one.answers("v0")
-    (origin,) = two.rows(Origin)
+def test_what_was_pushed_is_proved_in_an_empty_home_and_answers_the_same(one, two):
+    assert version(two).digest == version(one).digest
+    (proof,) = every(two.db, Proof)
+    assert proof.passed
+    assert said(two, "bot:v1") == said(one, "bot:v1")
+    assert said(one, "bot:v1") != said(one, "bot:v0")
+    (origin,) = every(two.db, Origin)
     assert origin.kind == "registry" and origin.source.endswith("/team/a/bot:v1")
+    assert origin.signer == signatures.known_keys(one.home)[0].fingerprint
 
 
-def test_the_base_came_by_its_digest_from_where_the_version_lay(two, smollm2_gguf):
-    blob = two.rows(Version)[0]
-    assert blob
-    store = Store(two.home.models)
-    (held,) = [m for m in store.list() if m.name.short.startswith("ollama-ft/base-")]
-    assert held.manifest.of_kind("model")[-1].size == smollm2_gguf.stat().st_size
-    assert list((two.home.data("incoming")).glob("*.part")) == []
+def test_its_evaluation_came_with_it(one, two):
+    (mine,), (theirs,) = every(one.db, Evaluation), every(two.db, Evaluation)
+    assert (mine.digest, mine.right) == (theirs.digest, theirs.right)
+    assert answers(two.home, theirs) == answers(one.home, mine)
 
 
-def test_a_bundle_of_what_is_here_finds_it_again(one, two, tmp_path):
-    one.ft("export", "bot:v1", "-o", tmp_path / "v1.tar", "--sign", "ann")
-    before = len(two.rows(Version)), len(two.rows(Proof))
-    printed = json.loads(two.ft("import", tmp_path / "v1.tar", "--require-signature", "--json"))
-    assert (printed["version"], printed["signer"]) == ("bot:v1", "ann")
-    assert (len(two.rows(Version)), len(two.rows(Proof))) == before
+def test_the_base_came_by_its_digest_from_where_the_version_lay(one, two):
+    (mine,), (theirs,) = every(one.db, Base), every(two.db, Base)
+    assert (mine.blob_digest, mine.size) == (theirs.blob_digest, theirs.size)
+    assert digest_file(Store(two.home.models).blob_path(mine.blob_digest)) == mine.blob_digest
+    assert list(two.home.data("incoming").iterdir()) == []
 
 
-def test_an_unsigned_or_changed_bundle_does_not_get_in_where_a_signature_is_required(
-    one, two, tmp_path
-):
-    one.ft("export", "bot:v1", "-o", tmp_path / "v1.tar")
-    said = two.ft("import", tmp_path / "v1.tar", "--require-signature", code=2)
-    assert "this is not signed" in said
-    one.ft("export", "bot:v1", "-o", tmp_path / "signed.tar", "--sign", "ann")
-    content = (tmp_path / "signed.tar").read_bytes()
-    (tmp_path / "signed.tar").write_bytes(content.replace(b"bot:v1", b"bot:v9"))
-    assert "changed" in two.ft("import", tmp_path / "signed.tar", code=2)
+def test_a_bundle_of_what_is_here_finds_it_again_and_writes_nothing(one, two, tmp_path):
+    bundle = travel.export(
+        one.db, one.home, version(one), "bundle", tmp_path / "v1.tar", key="ann", env={}
+    )
+    before = two.db.execute("select count(*) from versions, proofs, origins").fetchone()
+    taken = travel.take(two, bundle, Terms(signed=True))
+    assert (taken.version, taken.signer) == (version(two), "ann")
+    assert two.db.execute("select count(*) from versions, proofs, origins").fetchone() == before
 
 
-def test_the_ollama_tag_is_a_model_that_a_stock_pull_takes(one, two, registry, tmp_path):
+def test_unsigned_and_changed_bundles_stay_outside(one, two, tmp_path):
+    plain = travel.export(one.db, one.home, version(one), "bundle", tmp_path / "plain.tar")
+    with pytest.raises(BadInput, match="this is not signed"):
+        travel.take(two, plain, Terms(signed=True))
+    changed = tmp_path / "changed.tar"
+    changed.write_bytes(plain.read_bytes().replace(b"bot:v1", b"bot:v9"))
+    with pytest.raises(BadInput, match="was changed"):
+        travel.take(two, changed, Terms())
+
+
+def test_the_answers_stay_at_home_if_that_is_wanted(one, tmp_path):
+    bundle = travel.export(
+        one.db, one.home, version(one), "bundle", tmp_path / "v1.tar", answers=False
+    )
+    question = next(iter(answers(one.home, every(one.db, Evaluation)[0]))).question
+    with_them = travel.export(one.db, one.home, version(one), "bundle", tmp_path / "all.tar")
+    assert b'"expected"' in with_them.read_bytes()
+    assert b'"expected"' not in bundle.read_bytes(), question
+
+
+def test_the_ollama_tag_is_what_a_stock_pull_takes(one, registry, env, tmp_path):
+    pushed(one, f"{registry}/team/bot", env, ollama_tag="v1-ollama")
     store = Store(tmp_path / "models")
-    name = Name.parse(f"{registry}/a/bot:v1-ollama")
-    with pytest.raises(Exception, match="not at"):
-        pull_as_ollama(name, store, insecure=True)
-    one.ft("push", "bot:v1", f"{registry}/team/bot", "--ollama-tag", "v1-ollama")
     model = pull_as_ollama(Name.parse(f"{registry}/team/bot:v1-ollama"), store, insecure=True)
     served = Store(one.home.models).read(Name.parse("bot:v1"))
-    for kind in ("model", "adapter", "template", "params"):
-        assert [x.digest for x in model.manifest.of_kind(kind)] == [
-            x.digest for x in served.manifest.of_kind(kind)
-        ], kind
+    for kind in ("model", "adapter", "template", "system", "params"):
+        mine = [layer.digest for layer in served.manifest.of_kind(kind)]
+        assert [layer.digest for layer in model.manifest.of_kind(kind)] == mine, kind
 
 
 def test_every_kind_of_export_is_what_it_says(one, tmp_path):
-    one.ft("export", "bot:v1", "--as", "gguf", "-o", tmp_path / "a.gguf")
-    one.ft("export", "bot:v1", "--as", "peft", "-o", tmp_path / "peft")
-    one.ft("export", "bot:v1", "--as", "modelfile", "-o", tmp_path / "Modelfile")
-    (adapter,) = one.rows(Adapter)
-    from ollama_ft.core.files import digest_file
-    from ollama_ft.weights.peft_folder import read_peft
+    def export(kind, name, number=1):
+        return travel.export(one.db, one.home, version(one, number), kind, tmp_path / name)
 
-    assert digest_file(tmp_path / "a.gguf") == adapter.digest
-    assert len(read_peft(tmp_path / "peft")) * 2 == adapter.tensors
-    text = (tmp_path / "Modelfile").read_text()
+    (adapter,) = every(one.db, Adapter)
+    assert digest_file(export("gguf", "a.gguf")) == adapter.digest
+    assert len(read_peft(export("peft", "peft"))) * 2 == adapter.tensors
+    text = export("modelfile", "Modelfile").read_text()
     assert "FROM smollm2:latest\nADAPTER ./bot-v1.gguf\n" in text
     assert digest_file(tmp_path / "bot-v1.gguf") == adapter.digest
-    assert "bare base" in one.ft("export", "bot:v0", "--as", "gguf", "-o", tmp_path / "x", code=1)
-    assert "not empty" in one.ft(
-        "export", "--as", "peft", "-o", tmp_path / "peft", "bot:v1", code=1
-    )
-    assert "no kind of export" in one.ft("export", "bot:v1", "--as", "zip", "-o", "x", code=2)
+    assert "ADAPTER" not in export("modelfile", "v0", number=0).read_text()
+    with pytest.raises(NotFound, match="bare base"):
+        export("gguf", "x", number=0)
+    with pytest.raises(Conflict, match="not empty"):
+        export("peft", "peft")
+    with pytest.raises(BadInput, match="no kind of export"):
+        export("zip", "x")
 
 
-def test_a_pull_without_a_tag_tells_the_tags(two, registry):
-    assert "v1, v1-ollama" in two.ft("pull", f"{registry}/team/a/bot", code=2)
+def test_a_modelfile_with_its_adapter_is_the_version_that_it_was_made_from(one, tmp_path):
+    path = travel.export(one.db, one.home, version(one), "modelfile", tmp_path / "Modelfile")
+    taken = travel.take(one, path, Terms(family="bot"))
+    assert taken.version == version(one)
 
 
-def test_a_stock_model_is_no_version(two, registry):
-    said = two.ft("pull", f"{registry}/team/a/bot:v1-ollama", code=2)
-    assert "no version that was pushed by ollama-ft" in said
+def test_a_pull_without_a_tag_tells_the_tags(two, registry, env):
+    place = Place.parse(f"{registry}/team/a/bot")
+    with pytest.raises(BadInput, match="v1, v1-ollama"):
+        travel.pull(two, place, Reach(), Terms(env=env))
+
+
+def test_a_stock_model_is_no_version(two, registry, env):
+    place = Place.parse(f"{registry}/team/a/bot:v1-ollama")
+    with pytest.raises(FtError, match="no version that was pushed by ollama-ft"):
+        travel.pull(two, place, Reach(), Terms(env=env))
+
+
+def test_a_proof_that_came_along_counts_for_nothing(two):
+    (proof,) = every(two.db, Proof)
+    came = [json.loads(path.read_text()) for path in two.home.data("origins").iterdir()]
+    theirs = [told for told in came if "checks" in told]
+    assert len(theirs) == 1 and theirs[0]["passed"] is True
+    mine = json.loads((two.home.data("proofs") / f"{proof.digest[7:]}.json").read_text())
+    assert mine["at"] != theirs[0]["at"]

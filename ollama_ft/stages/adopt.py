@@ -130,14 +130,14 @@ def adopt_foreign(
     arrival: Arrival,
     *,
     dataset: Dataset,
-    rows: Sequence[Conversation],
+    asked: Callable[[], Sequence[Conversation]],
     render: Render,
     work: Path,
 ) -> Version:
     """Make an adapter that was made elsewhere the family's next version; return its row.
 
-    `rows` are what it is asked for its proof, `dataset` what is known of what it was taught (no
-    rows at all, if nothing is). Its reference is made here, with the trainer's model.
+    `asked` gives the rows that it is asked for its proof, `dataset` is what is known of what it was
+    taught (no rows at all, if nothing is). Its reference is made here, with the trainer's model.
 
     Raises Unsupported without the trainer, BadWeights or Unsupported for an adapter that is not
     for this base; no row is written then.
@@ -150,7 +150,7 @@ def adopt_foreign(
     digest = version_digest(base.blob_digest, made.digest, family)
     if found := newest(db, Version, family=family.name, digest=digest):
         return found
-    prompt = prompt_digest(render)
+    rows, prompt = asked(), prompt_digest(render)
     inputs = ("import", base.blob_digest, made.digest, prompt, *(row.digest for row in rows))
     run_digest = digest_bytes("\n".join(inputs).encode())
     folder = artefact(home.data("runs"), run_digest, "")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ollama_ft.core.catalog import append, newest
+from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.conversation import SPLITS, Conversation
 from ollama_ft.core.errors import Conflict, NotEnoughData, NotFound
 from ollama_ft.core.files import artefact, digest_bytes
@@ -67,9 +67,10 @@ def gather(
 
 def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
     """Store what was gathered; return its row, an earlier one if the family has the same rows."""
+    # An imported version's dataset has a row without its rows: they may be coming now.
+    store(home.data("datasets"), frozen.content, ".jsonl")
     if found := newest(db, Dataset, family=family, digest=frozen.digest):
         return found
-    store(home.data("datasets"), frozen.content, ".jsonl")
     return append(
         db,
         Dataset(
@@ -85,6 +86,18 @@ def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
             sources_json=json.dumps(frozen.sources, ensure_ascii=False, sort_keys=True),
         ),
     )
+
+
+def newest_here(db: Database, home: Home, family: str) -> Dataset | None:
+    """The family's newest dataset that has rows, and has them here.
+
+    A version that was imported brings only its dataset's digest and counts.
+    """
+    for dataset in every(db, Dataset, family=family):
+        path = artefact(home.data("datasets"), dataset.digest, ".jsonl")
+        if dataset.rows and path.is_file():
+            return dataset
+    return None
 
 
 def load(home: Home, dataset: Dataset) -> list[Conversation]:

@@ -194,7 +194,7 @@ def _take_foreign(shop: Workshop, offer: Offer, source: str, terms: Terms, work:
             offer,
             adoption.Arrival(kind=offer.kind, source=source),
             dataset=datasets.freeze(shop.db, shop.home, name, taught),
-            rows=taught.rows or _general(shop, v0),
+            asked=lambda: taught.rows or _general(shop, v0),
             render=lambda messages: shop.client.render(v0.tag, messages),
             work=work,
         )
