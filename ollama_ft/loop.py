@@ -108,7 +108,7 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
     Raises ProofFailed or GateFailed when it does not; it is kept, and the live one stays.
     """
     shop.emit(Stage(name="dataset", text="reading " + ", ".join(f.name for f in lesson.files)))
-    onto = None if lesson.anew else _learned(shop.db, family)
+    onto = None if lesson.anew else _learned(shop, family)
     frozen = datasets.gather(shop.home, lesson.files, onto=onto, format=lesson.format)
     return make(shop, family, frozen, lesson)
 
@@ -207,7 +207,7 @@ def resume(shop: Workshop, family: Family) -> Outcome:
 
 def evaluate(shop: Workshop, version: Version) -> Evaluation:
     """Ask a version the test questions of the family's newest dataset; return the scores."""
-    dataset = newest(shop.db, Dataset, family=version.family)
+    dataset = datasets.newest_here(shop.db, shop.home, version.family)
     if dataset is None:
         raise NotFound(
             f"{version.family} has no data yet, so there are no questions.",
@@ -258,12 +258,12 @@ def failed_checks(proof: Proof) -> str:
     return ", ".join(name for name, check in checks.items() if not check["passed"]) or "none"
 
 
-def _learned(db: Database, family: Family) -> Dataset | None:
+def _learned(shop: Workshop, family: Family) -> Dataset | None:
     """What the live version was taught; the family's newest data if that is the bare base."""
-    current = live(db, family.name)
+    current = live(shop.db, family.name)
     if current and current.version.dataset:
-        return row(db, Dataset, current.version.dataset)
-    return newest(db, Dataset, family=family.name)
+        return row(shop.db, Dataset, current.version.dataset)
+    return datasets.newest_here(shop.db, shop.home, family.name)
 
 
 def _steps_to(db: Database, family: Family, target: Version) -> int:

@@ -27,6 +27,13 @@ SECTIONS = {
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
     "Data": {"data": "data", "base": "data"},
     "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
+    "Travel": {
+        "export": "travel",
+        "import": "travel",
+        "push": "travel",
+        "pull": "travel",
+        "keys": "keys",
+    },
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}
 

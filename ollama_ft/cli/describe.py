@@ -12,6 +12,7 @@ from ollama_ft.core.records import (
     Base,
     Dataset,
     Evaluation,
+    Origin,
     Proof,
     Publication,
     RecipeText,
@@ -48,6 +49,14 @@ def describe(db: Database, version: Version) -> dict[str, Fields]:
             "source": json.loads(base.source_json),
         },
     }
+    if origin := newest(db, Origin, version=version.key):
+        found["origin"] = {
+            "kind": origin.kind,
+            "from": origin.source,
+            "digest": origin.digest,
+            "signed by": origin.signer[:12] or "nobody who is trusted here",
+            "came": origin.at,
+        }
     if version.run:
         found |= _training(db, version)
     return found | _served(db, version)

@@ -113,8 +113,9 @@ def train_command(
     """
     from ollama_ft import loop
     from ollama_ft.core import refs
-    from ollama_ft.core.catalog import newest, row
-    from ollama_ft.core.records import Base, Dataset
+    from ollama_ft.core.catalog import row
+    from ollama_ft.core.records import Base
+    from ollama_ft.stages.dataset import newest_here
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
@@ -123,7 +124,7 @@ def train_command(
         if files:
             outcome = loop.teach(shop, found, lesson)
         else:
-            dataset = newest(context.db, Dataset, family=found.name)
+            dataset = newest_here(context.db, context.home, found.name)
             if dataset is None:
                 raise NotFound(
                     f"{found.name} has no data yet.",

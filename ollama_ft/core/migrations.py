@@ -169,3 +169,10 @@ def m004_views(db: Database) -> None:
         where v.number = 0 or status.status != 'unproved'
         """,
     )
+
+
+@migrations()
+def m005_origins(db: Database) -> None:
+    """What stages/adopt.py appends for a version that was not trained here."""
+    columns = {"version": int, "kind": str, "source": str, "digest": str, "signer": str}
+    _table(db, "origins", columns, {"version": "versions"})

@@ -29,6 +29,8 @@ BUILT_IN = {
     "routes": ("ollama_ft.kinds.routes",),
     "bases": ("ollama_ft.kinds.bases",),
     "commands": (),
+    "exports": ("ollama_ft.kinds.exports",),
+    "imports": ("ollama_ft.kinds.imports",),
 }
 
 
@@ -62,6 +64,14 @@ class Hooks:
     @hookspec
     def register_commands(self, register: Register) -> None:
         """Commands: a click command, under its name."""
+
+    @hookspec
+    def register_exports(self, register: Register) -> None:
+        """What a version is given away as: a `kinds.exports.Export`."""
+
+    @hookspec
+    def register_imports(self, register: Register) -> None:
+        """What a version is made of that was not trained here: a `kinds.imports.Recognise`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,6 +217,18 @@ class Promotion(Record):
     digest: str  # of `family:latest`, read back from the runtime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin(Record):
+    """Where a version came from that was not trained in this home."""
+
+    table = "origins"
+    version: int
+    kind: str  # "bundle" | "registry" | "peft" | "mlx" | "gguf" | "modelfile"
+    source: str  # the file's name, or the place in the registry
+    digest: str  # of the artefact's manifest; of the adapter where there is none
+    signer: str  # fingerprint of the key that signed it; "" if nobody did, or it is not trusted
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -231,4 +243,5 @@ RECORDS: tuple[type[Record], ...] = (
     Evaluation,
     Intent,
     Promotion,
+    Origin,
 )

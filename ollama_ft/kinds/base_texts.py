@@ -109,6 +109,16 @@ class KnownBase(_Text):
         rest = tuple(s for s in self.model.sources if s.kind != "runtime")
         return (first or (Source(kind="runtime"),)) + rest
 
+    def expecting(self, digest: str) -> "KnownBase":
+        """The base with no source but those that may have the GGUF with this digest."""
+        sha256 = digest.removeprefix("sha256:")
+        sources = tuple(
+            source.model_copy(update={"sha256": sha256})
+            for source in self.model.sources
+            if source.sha256 in ("", sha256)
+        )
+        return self.model_copy(update={"model": Model(sources=sources)})
+
     def as_asked(self) -> "KnownBase":
         """The base with the name that was asked for, whatever the texts take it for."""
         return KnownBase(

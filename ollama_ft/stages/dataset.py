@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ollama_ft.core.catalog import append, newest
+from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.conversation import SPLITS, Conversation
 from ollama_ft.core.errors import Conflict, NotEnoughData, NotFound
 from ollama_ft.core.files import artefact, digest_bytes
@@ -67,9 +67,10 @@ def gather(
 
 def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
     """Store what was gathered; return its row, an earlier one if the family has the same rows."""
+    # An imported version's dataset has a row without its rows: they may be coming now.
+    store(home.data("datasets"), frozen.content, ".jsonl")
     if found := newest(db, Dataset, family=family, digest=frozen.digest):
         return found
-    store(home.data("datasets"), frozen.content, ".jsonl")
     return append(
         db,
         Dataset(
@@ -87,15 +88,31 @@ def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
     )
 
 
+def newest_here(db: Database, home: Home, family: str) -> Dataset | None:
+    """The family's newest dataset that has rows, and has them here.
+
+    A version that was imported brings only its dataset's digest and counts.
+    """
+    for dataset in every(db, Dataset, family=family):
+        path = artefact(home.data("datasets"), dataset.digest, ".jsonl")
+        if dataset.rows and path.is_file():
+            return dataset
+    return None
+
+
 def load(home: Home, dataset: Dataset) -> list[Conversation]:
     """The rows of a frozen dataset.
 
     Raises NotFound if its file is gone, Conflict if it was changed.
     """
     path = artefact(home.data("datasets"), dataset.digest, ".jsonl")
-    mend = "ollama-ft doctor, or freeze the data anew: ollama-ft train --data …"
+    mend = "ollama-ft doctor, or freeze the data anew: ollama-ft train --anew --data …"
     if not path.is_file():
-        raise NotFound(f"The file of dataset {dataset.digest[7:19]} is gone: {path}.", mend=mend)
+        raise NotFound(
+            f"The rows of dataset {dataset.digest[7:19]} are not here: {path} is gone, or the "
+            "version was imported, and its data stayed where it was made.",
+            mend=mend,
+        )
     content = path.read_bytes()
     if digest_bytes(content) != dataset.digest:
         raise Conflict(f"{path} was changed after it was frozen.", mend=mend)
