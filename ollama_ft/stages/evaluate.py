@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from ollama_ft.core.catalog import append, every, newest, row
@@ -18,9 +19,10 @@ from ollama_ft.core.files import artefact, digest_bytes, freeze
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Evaluation, Run, Version
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.metrics import score
+from ollama_ft.kinds.metrics import score, stops, timings
 
 if TYPE_CHECKING:
+    from ollama_ft.runtime.answers import Answer
     from ollama_ft.runtime.client import Ollama
 
 GREEDY = {"temperature": 0, "seed": 0, "num_ctx": 4096}
@@ -133,10 +135,7 @@ def _ask(
         think=False,
         on_answer=count,
     )
-    return [
-        _answered(question, answer.text, answer.done and answer.done_reason == "stop")
-        for question, answer in zip(questions, served, strict=True)
-    ]
+    return [_answered(question, answer) for question, answer in zip(questions, served, strict=True)]
 
 
 def _budget(reference: str) -> int:
@@ -146,22 +145,24 @@ def _budget(reference: str) -> int:
     return 2 * (plain // 4 + len(reference.encode()) - plain) + ROOM
 
 
-def _answered(question: Conversation, text: str, stopped: bool) -> Answered:
-    scores = score(text, question)
+def _answered(question: Conversation, answer: "Answer") -> Answered:
+    stopped = answer.done and stops(answer.done_reason)
+    scores = score(answer.text, question)
     return Answered(
         question_digest=question.digest,
         question=question.question,
         expected=question.answer,
-        answer=text,
+        answer=answer.text,
         right=stopped and scores["contains"] >= 1.0,
         stopped=stopped,
-        scores=scores,
+        scores=scores | timings(answer),
     )
 
 
 def _means(results: Sequence[Answered]) -> dict[str, float]:
     names = sorted({name for result in results for name in result.scores})
-    means = {name: sum(r.scores.get(name, 0.0) for r in results) / len(results) for name in names}
+    # An answer from before a score was taken, or to which it does not apply, is not counted as 0.
+    means = {name: mean(r.scores[name] for r in results if name in r.scores) for name in names}
     means["stops"] = sum(r.stopped for r in results) / len(results)
     return {name: round(value, 4) for name, value in means.items()}
 
