@@ -169,3 +169,32 @@ def m004_views(db: Database) -> None:
         where v.number = 0 or status.status != 'unproved'
         """,
     )
+
+
+@migrations()
+def m005_judged(db: Database) -> None:
+    """What stages/measure.py, stages/judge.py and stages/rate.py append."""
+    _table(
+        db,
+        "measurements",
+        {"evaluation": int, "name": str, "value": float},
+        {"evaluation": "evaluations"},
+        frozenset({"value"}),
+    )
+    pair: dict[str, type] = {"first": int, "second": int}
+    _table(
+        db,
+        "judgements",
+        pair
+        | {"question_digest": str, "prompt_digest": str, "judge": str, "judge_digest": str}
+        | {"shown_first": int, "verdict": str, "reason": str},
+        {"first": "versions", "second": "versions", "shown_first": "versions"},
+    )
+    _table(
+        db,
+        "ratings",
+        pair
+        | {"version": int, "question_digest": str, "rater": str, "shown": int}
+        | {"relevance": int, "fluency": int, "expertise": int},
+        {"first": "versions", "second": "versions", "version": "versions"},
+    )

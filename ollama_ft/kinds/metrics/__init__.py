@@ -14,6 +14,8 @@ likelihood.py   loss, perplexity of the references, from the trainer's model
 "right" means `contains`.
 """
 
+from collections.abc import Sequence
+
 from ollama_ft.core.conversation import Conversation
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.plugins import Register, collect, hookimpl
@@ -100,7 +102,7 @@ def score(answer: str, question: Conversation) -> dict[str, float]:
     return {name: value for name, value in scores.items() if value is not None}
 
 
-def find(names: tuple[str, ...]) -> list[Metric | CorpusMetric]:
+def find(names: Sequence[str]) -> list[Metric | CorpusMetric]:
     """The metrics with these names. Raises BadInput, with all names, for one that is not known."""
     known = _known()
     for name in names:
@@ -112,7 +114,7 @@ def find(names: tuple[str, ...]) -> list[Metric | CorpusMetric]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def measure(metric: Metric | CorpusMetric, served: list[Served]) -> float | None:
+def measure(metric: Metric | CorpusMetric, served: Sequence[Served]) -> float | None:
     """One metric of one version's answers; None if it applies to none of them.
 
     Raises BadInput if the metric's library is not installed.

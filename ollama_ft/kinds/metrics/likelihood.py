@@ -40,7 +40,8 @@ def likelihoods(blob: Path, adapter: Path | None, rows: Sequence["Row"]) -> list
     """log p of each row's answer after its prompt, in nats, and the answer's tokens.
 
     By the base in `blob`, with the PEFT adapter in the folder `adapter` or bare; in fp32.
-    Raises BadInput if the training extra is not installed.
+
+    Raises NotFound if the folder holds no adapter.
     """
     from ollama_ft.kinds.trainers.reference import open_reference
 
