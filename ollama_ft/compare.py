@@ -34,6 +34,7 @@ class Comparison:
     judge: judging.Verdict | None  # None: no model has judged them
     judged: Sequence[judging.Judged]
     people: tuple[ratings.Human | None, ratings.Human | None]  # of this very pair
+    preferred: tuple[int, int, int]  # raters' choices: the first, the second, neither
     agreement: dict[str, float] | None
 
     @property
@@ -96,6 +97,7 @@ def compare(db: Database, home: Home, first: Version, second: Version) -> Compar
             ratings.summary([r for r in rows if r.version == first.key]),
             ratings.summary([r for r in rows if r.version == second.key]),
         ),
+        preferred=ratings.preferred(rows, first.key, second.key),
         agreement=ratings.agreement(rows),
     )
 

@@ -104,6 +104,14 @@ def test_turned_round_the_other_one_wins(ft, versions):
     assert [p["winner"] for p in body["pairs"]] == ["second", "first", "tie", "tie", "tie"]
 
 
+def test_nothing_is_asked_on_request(ft, versions, db):
+    db.execute("delete from evaluations where version = ?", [versions[0].key])
+    db.conn.commit()
+    said = ft("compare", "v1", "v2", "--stored", code=1)  # no runtime is looked for
+    assert "never asked the same question" in said
+    assert "--stored asks nothing" in ft("compare", "v1", "v2", "--stored", "--judge", "x", code=2)
+
+
 def test_a_version_is_not_compared_with_itself(ft, versions):
     assert "the same version" in ft("compare", "v1", "bot:v1", code=2)
 

@@ -1,16 +1,23 @@
 """Metrics on request: from stored answers, costly ones once, likelihoods from the trainer's model."""
 
 import math
+import re
 
 import pytest
 
+from ollama_ft import loop
+from ollama_ft.cli.outcome import print_evaluation
 from ollama_ft.core.catalog import every
 from ollama_ft.core.conversation import Conversation, Message
+from ollama_ft.core.errors import BadInput
+from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
 from ollama_ft.core.records import Measurement
 from ollama_ft.kinds.metrics import Served, find
+from ollama_ft.loop import Workshop
 from ollama_ft.stages import measure as stage
-from tests.contest import answered, conversation, evaluated
+from ollama_ft.stages import publish
+from tests.contest import answered, conversation, evaluated, two_versions
 from tests.rows import a_family, a_version
 
 
@@ -79,6 +86,40 @@ def test_the_log_probability_of_an_answer_is_the_sum_over_its_tokens(tmp_path):
     ((whole, count),) = likelihoods(base, None, [Row(prompt=prompt, answer=answer)])
     assert count == 70
     assert whole == pytest.approx(one_by_one, rel=1e-4)
+
+
+def test_eval_takes_metrics_of_stored_answers_and_asks_nothing(db, home, monkeypatch, capsys):
+    v1, _ = two_versions(db, home)
+    monkeypatch.setattr(publish, "bring", lambda *_: None)
+    shop = Workshop(db=db, home=home, client=None, emit=silent)
+    found, values = loop.measure(shop, v1, ("refusals", "length_ratio", "latency"))
+    ratios = [2 / 2, 4 / 4, 5 / 2, 2 / 1, 1 / 1]  # tokens of v1's answers over the references'
+    assert values["length_ratio"] == pytest.approx(sum(ratios) / 5)
+    assert values["latency"] is None  # these answers were stored without times
+    print_evaluation(v1, found, values)
+    said = capsys.readouterr().out
+    assert re.search(r"^  refusals +0$", said, re.MULTILINE)
+    assert re.search(r"^  latency +nothing here to take it from$", said, re.MULTILINE)
+
+
+def test_an_unknown_metric_is_refused_before_anything_is_asked(db, home):
+    version = a_version(db, a_family(db), 0)
+    shop = Workshop(db=db, home=home, client=None, emit=silent)
+    with pytest.raises(BadInput, match="no metric 'blue'"):
+        loop.measure(shop, version, ("blue",))
+
+
+def test_times_that_were_stored_with_an_answer_are_measured(db, home, monkeypatch):
+    version = a_version(db, a_family(db), 0)
+    told = {"seconds": 2.0, "writing": 0.5, "tokens": 10.0}
+    one = answered(conversation("?", "x"), "x", told)
+    evaluation = evaluated(db, home, version, [one])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: evaluation)
+    shop = Workshop(db=db, home=home, client=None, emit=silent)
+    assert loop.measure(shop, version, ("latency", "tokens_per_second"))[1] == {
+        "latency": 2.0,
+        "tokens_per_second": 20.0,
+    }
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from ollama_ft.core.catalog import every
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.records import Rating
 from ollama_ft.kinds.pairs import Pair
-from ollama_ft.kinds.ratings import Blend, agreement, read_marks, shuffled, summary
+from ollama_ft.kinds.ratings import Blend, agreement, preferred, read_marks, shuffled, summary
 from ollama_ft.stages.rate import unrated
 from tests.contest import ASKED, two_versions
 from tests.test_compare import ft  # noqa: F401
@@ -142,10 +142,18 @@ def test_each_rater_has_own_rows(ft, versions, db):  # noqa: F811
 
 def test_a_score_goes_from_0_to_100():
     human = summary([a_rating("me", 1, "q", (5, 4, 3)), a_rating("me", 1, "p", (3, 4, 5))])
-    assert (human.answers, human.raters, human.relevance) == (2, 1, 4)
+    assert (human.questions, human.raters, human.relevance) == (2, 1, 4)
     assert human.score == 75  # the mean mark 4 on a scale from 1 to 5
     assert summary([a_rating("me", 1, "q", (1, 1, 1))]).score == 0
     assert summary([]) is None
+
+
+def test_a_rater_prefers_the_answer_with_more_marks():
+    marks = {"q": ((5, 5, 5), (1, 1, 1)), "p": ((1, 2, 3), (3, 2, 2)), "r": ((1, 2, 3), (3, 2, 1))}
+    rows = [a_rating("me", v, q, both[v - 1]) for q, both in marks.items() for v in (1, 2)]
+    assert preferred(rows, 1, 2) == (1, 1, 1)
+    assert preferred(rows, 2, 1) == (1, 1, 1)
+    assert preferred([*rows, a_rating("b", 1, "q", (1, 1, 1))], 1, 2) == (1, 1, 1)  # half a pair
 
 
 def test_the_blend_is_forty_to_sixty():
@@ -156,11 +164,12 @@ def test_compare_and_show_tell_the_blend_with_its_parts(ft, versions):  # noqa: 
     ft("rate", "v1", "v2", typed="4 4 4\n" * 9)
     said = ft("compare", "v1", "v2")
     assert (
-        "bot:v1: automatic 60 · human 75 (5 answers rated by 1 person: relevance 4.0, "
+        "bot:v1: automatic 60 (5 questions) · human 75 (5 questions, one person: relevance 4.0, "
         "fluency 4.0, expertise 4.0) · 40 % automatic and 60 % human: 69"
     ) in said
+    assert "people preferred bot:v1 0 times, bot:v2 0 times, neither 5" in said
     body = json.loads(ft("show", "v1", "--json"))["people"]
-    assert (body["answers"], body["automatic score"], body["human score"]) == (5, 60.0, 75.0)
+    assert (body["questions"], body["automatic score"], body["human score"]) == (5, 60.0, 75.0)
     assert body["40 % automatic and 60 % human"] == 69.0
 
 

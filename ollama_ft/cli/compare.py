@@ -23,6 +23,7 @@ KEYS = "s skips a question, q stops; what you rated is kept"
 @click.argument("first")
 @click.argument("second")
 @click.option("--judge", metavar="MODEL", help="Let this model judge every pair, in both orders.")
+@click.option("--stored", is_flag=True, help="Ask nothing: what both were asked already.")
 @click.option("--all", "everything", is_flag=True, help="Show every question, draws too.")
 @click.option("--md", is_flag=True, help="Print Markdown, for pasting.")
 @as_json
@@ -32,6 +33,7 @@ def compare_command(
     first: str,
     second: str,
     judge: str | None,
+    stored: bool,
     everything: bool,
     md: bool,
     as_json: bool,
@@ -47,7 +49,9 @@ def compare_command(
     """
     from ollama_ft.cli import sides
 
-    found = _compare(context, *_two(context, first, second), judge)
+    if judge and stored:
+        raise BadInput("A judge has to be asked, and --stored asks nothing.", mend="leave one out")
+    found = _compare(context, *_two(context, first, second), judge, stored)
     if as_json:
         print_json(sides.as_object(found))
     elif md:
@@ -66,11 +70,11 @@ def _two(context: Context, first: str, second: str) -> tuple["Version", "Version
 
 
 def _compare(
-    context: Context, one: "Version", two: "Version", judge: str | None = None
+    context: Context, one: "Version", two: "Version", judge: str | None, stored: bool
 ) -> "Comparison":
     from ollama_ft import compare
 
-    if judge or compare.lacking(context.db, context.home, one, two):
+    if judge or (not stored and compare.lacking(context.db, context.home, one, two)):
         with context.home.lock(one.family), context.workshop() as shop:
             compare.catch_up(shop, one, two)
             if judge:
@@ -94,7 +98,7 @@ def rate_command(context: Context, first: str, second: str, rater: str, seed: in
     from ollama_ft.stages.rate import rate, unrated
 
     one, two = _two(context, first, second)
-    pairs = _compare(context, one, two).pairs
+    pairs = _compare(context, one, two, None, stored=False).pairs
     left = unrated(context.db, one, two, pairs, rater=rater, seed=seed)
     click.echo(f"{len(left)} of {len(pairs)} questions to rate. {SCALE}.\n{KEYS}.")
     rated = 0

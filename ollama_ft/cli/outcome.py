@@ -114,4 +114,6 @@ def print_evaluation(
         click.echo(f"  {name:<17} {value}")
     click.echo(f"  perplexity of general text {number(evaluation.perplexity)}")
     for name, found in measured.items():
-        click.echo(f"  {name:<17} {'does not apply' if found is None else f'{found:.4g}'}")
+        click.echo(
+            f"  {name:<17} {'nothing here to take it from' if found is None else f'{found:.4g}'}"
+        )

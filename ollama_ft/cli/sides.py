@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ollama_ft.compare import Comparison
-    from ollama_ft.kinds.judging import Judged
+    from ollama_ft.kinds.judging import Judged, Verdict
     from ollama_ft.kinds.pairs import Pair
     from ollama_ft.kinds.ratings import Human
 
@@ -49,43 +49,50 @@ def _counts(found: "Comparison") -> list[list[str]]:
 def _signals(found: "Comparison") -> Iterator[str]:
     """What judge and people say, in lines; each with what it rests on."""
     one, two = found.first.tag, found.second.tag
-    if judge := found.judge:
-        yield f"\njudge {judge.judge}, each pair in both orders"
-        yield f"  {one} won {judge.first}, {two} won {judge.second}, ties {judge.ties}" + (
-            f" ({judge.swayed} of them changed with the order)" if judge.swayed else ""
-        )
-        if judge.none:
-            yield f"  {judge.none} without a verdict that could be read"
-        if judge.win_rate is not None:
-            yield f"  win rate of {two}: {judge.win_rate:.0%}; {_adjusted(judge.adjusted)}"
-        decided = found.counts.first + found.counts.second
-        yield (
-            f"  of the {decided} questions that the references decide, it agrees on "
-            f"{judge.agrees} and says the opposite on {judge.disagrees}"
-        )
-    for version, human, blend in zip((one, two), found.people, found.blends, strict=True):
+    if found.judge:
+        yield from _of_judge(found.judge, one, two, found.counts.first + found.counts.second)
+    if any(found.people):
+        first, second, neither = found.preferred
+        yield f"\npeople preferred {one} {_times(first)}, {two} {_times(second)}, neither {neither}"
+    for tag, human, blend in zip((one, two), found.people, found.blends, strict=True):
         if human and blend:
-            yield f"\n{version}: {blend_line(blend.automatic, human)}"
+            yield f"  {tag}: {blend_line(blend.automatic, human, len(found.pairs))}"
     if found.agreement:
         alphas = ", ".join(f"{name} {alpha:.2f}" for name, alpha in found.agreement.items())
-        yield f"raters agree (Krippendorff's alpha): {alphas}"
+        yield f"  raters agree (Krippendorff's alpha, 1 = fully): {alphas}"
 
 
-def _adjusted(rate: float | None) -> str:
-    if rate is None:
-        return "at equal length it cannot be told"
-    return f"at equal length {rate:.0%}"
+def _of_judge(judge: "Verdict", one: str, two: str, decided: int) -> Iterator[str]:
+    yield f"\njudge {judge.judge}, each pair in both orders"
+    yield f"  {one} won {judge.first}, {two} won {judge.second}, ties {judge.ties}" + (
+        f" ({judge.swayed} of them changed with the order)" if judge.swayed else ""
+    )
+    if judge.none:
+        yield f"  {judge.none} without a verdict that could be read"
+    if not judge.fit:
+        yield "  most of its verdicts hang on the order alone: it is no judge of these answers"
+    elif judge.win_rate is not None:
+        rate = "cannot be told" if judge.adjusted is None else f"{judge.adjusted:.0%}"
+        yield f"  win rate of {two}: {judge.win_rate:.0%}; were both equally long: {rate}"
+    yield (
+        f"  of the {decided} questions that the references decide, it agrees on {judge.agrees} "
+        f"and says the opposite on {judge.disagrees}"
+    )
 
 
-def blend_line(automatic: float, human: "Human") -> str:
-    """Both parts and their blend, and what they rest on."""
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def blend_line(automatic: float, human: "Human", asked: int) -> str:
+    """Both parts and their blend, and what they rest on; `asked` questions are the automatic's."""
     from ollama_ft.kinds.ratings import Blend
 
     blend = Blend(automatic=automatic, human=human.score)
-    raters = f"{human.raters} {'people' if human.raters > 1 else 'person'}"
+    raters = "one person" if human.raters == 1 else f"{human.raters} people"
     return (
-        f"automatic {blend.automatic:.0f} · human {blend.human:.0f} "
-        f"({human.answers} answers rated by {raters}: relevance {human.relevance:.1f}, "
+        f"automatic {blend.automatic:.0f} ({asked} questions) · human {blend.human:.0f} "
+        f"({human.questions} questions, {raters}: relevance {human.relevance:.1f}, "
         f"fluency {human.fluency:.1f}, expertise {human.expertise:.1f}) · "
         f"40 % automatic and 60 % human: {blend.score:.0f}"
     )
@@ -189,7 +196,12 @@ def as_object(found: "Comparison") -> dict[str, Any]:
         "questions": len(found.pairs),
         "counts": asdict(found.counts),
         "judge": asdict(found.judge) if found.judge else None,
-        "people": {"first": people[0], "second": people[1], "agreement": found.agreement},
+        "people": {
+            "first": people[0],
+            "second": people[1],
+            "preferred": found.preferred,
+            "agreement": found.agreement,
+        },
         "pairs": [_pair_object(found, pair) for pair in found.pairs],
     }
 

@@ -66,18 +66,28 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a judge's verdicts add up to, from the side of the second version."""
+    """What a judge's verdicts add up to."""
 
     judge: str
     first: int  # pairs that the first version won, in both orders
     second: int
     ties: int  # said so twice, or the orders disagree
     none: int  # the judge's answer could not be read
-    swayed: int  # of the ties: the verdict changed with the order
+    swayed: int  # of the ties: the verdict changed with the order of the answers
     win_rate: float | None  # of the second version, a tie counting half: 0 to 1
     adjusted: float | None  # the same at equal length; None if it cannot be told
     agrees: int  # of the pairs that the references decide: the judge says the same
     disagrees: int  # it says the opposite
+
+    @property
+    def told(self) -> int:
+        """Pairs with two verdicts that could be read."""
+        return self.first + self.second + self.ties
+
+    @property
+    def fit(self) -> bool:
+        """Whether it judges the answers at all: most verdicts survive the swap of their order."""
+        return self.told > 0 and self.swayed <= self.told / 2
 
 
 def messages(pair: Pair, *, first_shown_first: bool) -> list[Message]:
@@ -86,8 +96,11 @@ def messages(pair: Pair, *, first_shown_first: bool) -> list[Message]:
     system, labels = (CHINESE, LABELS["Chinese"]) if chinese else (ENGLISH, LABELS["English"])
     answers = (pair.first, pair.second) if first_shown_first else (pair.second, pair.first)
     parts = (pair.question, pair.expected, *answers)
+    # Quoted, so that no answer can put a heading of its own among these.
     text = "\n\n".join(
-        f"## {label}\n{part}" for label, part in zip(labels, parts, strict=True) if part
+        f"## {label}\n> " + part.replace("\n", "\n> ")
+        for label, part in zip(labels, parts, strict=True)
+        if part
     )
     return [Message(role="system", content=system), Message(role="user", content=text)]
 

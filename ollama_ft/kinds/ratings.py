@@ -10,6 +10,7 @@ Three marks from 1 (bad) to 5 (good), each of its own:
 import random
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -26,7 +27,7 @@ AUTOMATIC, HUMAN = 0.4, 0.6  # the shares of the blend
 class Human:
     """People's marks for one version: means from 1 to 5."""
 
-    answers: int  # that were rated, each once for each rater
+    questions: int  # that were rated, by anybody
     raters: int
     relevance: float
     fluency: float
@@ -82,12 +83,23 @@ def summary(ratings: Sequence[Rating]) -> Human | None:
     if not ratings:
         return None
     return Human(
-        answers=len(ratings),
+        questions=len({rating.question_digest for rating in ratings}),
         raters=len({rating.rater for rating in ratings}),
         relevance=mean(rating.relevance for rating in ratings),
         fluency=mean(rating.fluency for rating in ratings),
         expertise=mean(rating.expertise for rating in ratings),
     )
+
+
+def preferred(ratings: Sequence[Rating], first: int, second: int) -> tuple[int, int, int]:
+    """How often a rater gave the first version more marks in sum, the second, or both as many."""
+    sums: defaultdict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+    for rating in ratings:
+        marks = rating.relevance + rating.fluency + rating.expertise
+        sums[rating.rater, rating.question_digest][rating.version] = marks
+    pairs = [(both[first], both[second]) for both in sums.values() if len(both) > 1]
+    more, fewer = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
+    return more, fewer, len(pairs) - more - fewer
 
 
 def agreement(ratings: Sequence[Rating]) -> dict[str, float] | None:
