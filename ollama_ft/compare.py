@@ -1,25 +1,29 @@
-"""Two versions on the same questions: who is right, what a judge says, what people say.
+"""Stored answers looked at again: more metrics of one version, or two versions side by side.
 
-Everything is read from the catalog; a runtime is needed only for questions that one of the two was
-never asked, and for a judge's verdicts that are not stored yet.
+Everything is read from the catalog; a runtime is needed only for questions that a version was never
+asked, and for a judge's verdicts that are not stored yet.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ollama_ft import loop
 from ollama_ft.core.catalog import every, newest, row
-from ollama_ft.core.conversation import Conversation
+from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Note
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Base, Dataset, Evaluation, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds import judging, ratings
+from ollama_ft.kinds.metrics import Served, find
 from ollama_ft.kinds.pairs import Counts, Pair, count, pair_up, unasked
 from ollama_ft.loop import Workshop
+from ollama_ft.runtime.client import user_message
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import evaluate as evaluation
 from ollama_ft.stages import judge as judges
+from ollama_ft.stages import measure as measuring
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import rate as rating
 
@@ -51,6 +55,26 @@ class Comparison:
             _blend(first, counts.total, self.people[0]),
             _blend(second, counts.total, self.people[1]),
         )
+
+
+def measure(
+    shop: Workshop, version: Version, names: Sequence[str]
+) -> tuple[Evaluation, dict[str, float | None]]:
+    """Evaluate a version, and take the named metrics of its answers.
+
+    Raises BadInput for a name that is no metric, before anything is asked.
+    """
+    metrics = find(names)
+    evaluated = loop.evaluate(shop, version)
+    values = measuring.measure(
+        shop.db,
+        shop.home,
+        evaluated,
+        metrics,
+        _served(shop, version, evaluated) if metrics else (),
+        lambda messages: shop.client.render(version.tag, messages),
+    )
+    return evaluated, values
 
 
 def lacking(db: Database, home: Home, first: Version, second: Version) -> list[Version]:
@@ -110,6 +134,27 @@ def ask_judge(shop: Workshop, name: str, first: Version, second: Version) -> Non
     if blob in {row(shop.db, Base, version.base).blob_digest for version in (first, second)}:
         # Panickssery et al. 2024 (arXiv 2404.13076): models favour what they would say themselves.
         shop.emit(Note(text=f"{name} is the base that it judges: a larger, other model is fairer"))
+
+
+def _served(shop: Workshop, version: Version, evaluated: Evaluation) -> list[Served]:
+    """The answers of an evaluation with their questions, as metrics take them."""
+    known = {row.digest: row for row in _questions(shop.db, shop.home, version, version)}
+    return [
+        Served(
+            question=known.get(one.question_digest) or _question(one.question, one.expected),
+            answer=one.answer,
+            stopped=one.stopped,
+            seconds=one.times.get("seconds"),
+            writing=one.times.get("writing"),
+            tokens=int(one.times["tokens"]) if "tokens" in one.times else None,
+        )
+        for one in evaluation.answers(shop.home, evaluated)
+    ]
+
+
+def _question(question: str, expected: str) -> Conversation:
+    reference = Message(role="assistant", content=expected)
+    return Conversation(messages=(*user_message(question), reference))
 
 
 def _blend(right: int, total: int, human: ratings.Human | None) -> ratings.Blend | None:

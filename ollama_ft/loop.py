@@ -6,12 +6,11 @@ arguments finds the rows that are there and goes on from the first one that is n
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ft.core.catalog import newest, row
-from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import Conflict, GateFailed, NotFound, ProofFailed
 from ollama_ft.core.events import Emit, Note, Stage
 from ollama_ft.core.home import Home
@@ -19,7 +18,6 @@ from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
 from ollama_ft.core.refs import live
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.metrics import Served, find
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import Ollama, user_message
 from ollama_ft.runtime.publish import point as move_tag
@@ -28,7 +26,6 @@ from ollama_ft.stages import convert as conversion
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import evaluate as evaluation
 from ollama_ft.stages import family as families
-from ollama_ft.stages import measure as measuring
 from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import verify as proving
@@ -221,27 +218,6 @@ def evaluate(shop: Workshop, version: Version) -> Evaluation:
     return evaluation.evaluate(shop.db, shop.home, shop.client, version, suite, shop.emit)
 
 
-def measure(
-    shop: Workshop, version: Version, names: Sequence[str]
-) -> tuple[Evaluation, dict[str, float | None]]:
-    """Evaluate a version, and take the named metrics of its answers.
-
-    Raises BadInput for a name that is no metric, before anything is asked.
-    """
-    metrics = find(names)
-    evaluated = evaluate(shop, version)
-    served = _served(shop, version, evaluated)
-    values = measuring.measure(
-        shop.db,
-        shop.home,
-        evaluated,
-        metrics,
-        served,
-        lambda messages: shop.client.render(version.tag, messages),
-    )
-    return evaluated, values
-
-
 def ask(
     shop: Workshop, version: Version, question: str, on_text: Callable[[str], None] | None
 ) -> Answer:
@@ -280,29 +256,6 @@ def failed_checks(proof: Proof) -> str:
     """The names of the checks that a proof failed, in words."""
     checks = json.loads(proof.figures_json)
     return ", ".join(name for name, check in checks.items() if not check["passed"]) or "none"
-
-
-def _served(shop: Workshop, version: Version, evaluated: Evaluation) -> list[Served]:
-    """The answers of an evaluation with their questions, as metrics take them."""
-    dataset = newest(shop.db, Dataset, family=version.family)
-    rows = datasets.load(shop.home, dataset) if dataset else ()
-    questions = {row.digest: row for row in rows if row.split == "test"}
-    return [
-        Served(
-            question=questions.get(a.question_digest) or _question(a.question, a.expected),
-            answer=a.answer,
-            stopped=a.stopped,
-            seconds=a.scores.get("seconds"),
-            writing=a.scores.get("writing"),
-            tokens=int(a.scores["tokens"]) if "tokens" in a.scores else None,
-        )
-        for a in evaluation.answers(shop.home, evaluated)
-    ]
-
-
-def _question(question: str, expected: str) -> Conversation:
-    reference = Message(role="assistant", content=expected)
-    return Conversation(messages=(*user_message(question), reference))
 
 
 def _learned(db: Database, family: Family) -> Dataset | None:

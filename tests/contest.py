@@ -31,7 +31,7 @@ def conversation(question: str, reference: str, split: str = "test") -> Conversa
     return Conversation(messages=turns, split=split)
 
 
-def answered(row: Conversation, answer: str, scores: dict[str, float] | None = None) -> Answered:
+def answered(row: Conversation, answer: str, times: dict[str, float] | None = None) -> Answered:
     right = row.answer.strip(".").casefold() in answer.casefold()
     return Answered(
         question_digest=row.digest,
@@ -40,7 +40,8 @@ def answered(row: Conversation, answer: str, scores: dict[str, float] | None = N
         answer=answer,
         right=right,
         stopped=True,
-        scores=scores or {},
+        scores={},
+        times=times or {},
     )
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ollama_ft import loop
+from ollama_ft import compare
 from ollama_ft.cli.outcome import print_evaluation
 from ollama_ft.core.catalog import every
 from ollama_ft.core.conversation import Conversation, Message
@@ -92,7 +92,7 @@ def test_eval_takes_metrics_of_stored_answers_and_asks_nothing(db, home, monkeyp
     v1, _ = two_versions(db, home)
     monkeypatch.setattr(publish, "bring", lambda *_: None)
     shop = Workshop(db=db, home=home, client=None, emit=silent)
-    found, values = loop.measure(shop, v1, ("refusals", "length_ratio", "latency"))
+    found, values = compare.measure(shop, v1, ("refusals", "length_ratio", "latency"))
     ratios = [2 / 2, 4 / 4, 5 / 2, 2 / 1, 1 / 1]  # tokens of v1's answers over the references'
     assert values["length_ratio"] == pytest.approx(sum(ratios) / 5)
     assert values["latency"] is None  # these answers were stored without times
@@ -106,7 +106,7 @@ def test_an_unknown_metric_is_refused_before_anything_is_asked(db, home):
     version = a_version(db, a_family(db), 0)
     shop = Workshop(db=db, home=home, client=None, emit=silent)
     with pytest.raises(BadInput, match="no metric 'blue'"):
-        loop.measure(shop, version, ("blue",))
+        compare.measure(shop, version, ("blue",))
 
 
 def test_times_that_were_stored_with_an_answer_are_measured(db, home, monkeypatch):
@@ -114,9 +114,9 @@ def test_times_that_were_stored_with_an_answer_are_measured(db, home, monkeypatc
     told = {"seconds": 2.0, "writing": 0.5, "tokens": 10.0}
     one = answered(conversation("?", "x"), "x", told)
     evaluation = evaluated(db, home, version, [one])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: evaluation)
+    monkeypatch.setattr(compare.loop, "evaluate", lambda *_: evaluation)
     shop = Workshop(db=db, home=home, client=None, emit=silent)
-    assert loop.measure(shop, version, ("latency", "tokens_per_second"))[1] == {
+    assert compare.measure(shop, version, ("latency", "tokens_per_second"))[1] == {
         "latency": 2.0,
         "tokens_per_second": 20.0,
     }

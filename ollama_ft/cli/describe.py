@@ -114,7 +114,8 @@ def _served(db: Database, version: Version) -> dict[str, Fields]:
 
 
 def _people(people: Human, evaluation: Evaluation | None) -> Fields:
-    fields: Fields = asdict(people) | {"human score": round(people.score, 1)}
+    fields: Fields = {name: round(value, 2) for name, value in asdict(people).items()}
+    fields["human score"] = round(people.score, 1)
     if evaluation is None:
         return fields
     blend = Blend(automatic=100 * evaluation.right / evaluation.questions, human=people.score)

@@ -163,12 +163,12 @@ def eval_command(
     \b
       ollama-ft eval v2 --metric chrf --metric rouge_l --metric perplexity
     """
-    from ollama_ft import loop
+    from ollama_ft import compare
     from ollama_ft.core.refs import resolve
 
     version = resolve(context.db, ref)
     with context.home.lock(version.family), context.workshop() as shop:
-        evaluation, measured = loop.measure(shop, version, metrics)
+        evaluation, measured = compare.measure(shop, version, metrics)
     if as_json:
         print_json(evaluation_json(version, evaluation) | {"measured": measured})
     else:

@@ -99,8 +99,8 @@ def blend_line(automatic: float, human: "Human", asked: int) -> str:
 
 
 def _winner(found: "Comparison", pair: "Pair") -> str:
-    """Who won a question: by the references; where they see a draw, by the judge."""
-    judged = _judged(found, pair)
+    """Who won a question: by the references; where they see a draw, by a judge that is one."""
+    judged = _judged(found, pair) if found.judge and found.judge.fit else None
     if pair.winner == "tie" and judged and judged.winner in ("first", "second"):
         return judged.winner
     return pair.winner
@@ -183,11 +183,7 @@ def _cell(text: str) -> str:
 def as_object(found: "Comparison") -> dict[str, Any]:
     """The comparison as the object that --json prints."""
     people = [
-        human
-        and blend
-        and asdict(human)
-        | {"score": human.score, "blend": asdict(blend)}
-        | {"blended": blend.score}
+        human and blend and asdict(human) | asdict(blend) | {"blend": blend.score}
         for human, blend in zip(found.people, found.blends, strict=True)
     ]
     return {

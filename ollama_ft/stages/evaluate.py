@@ -6,9 +6,8 @@ Writes: evaluations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING
 
 from ollama_ft.core.catalog import append, every, newest, row
@@ -48,6 +47,7 @@ class Answered:
     right: bool
     stopped: bool
     scores: dict[str, float]
+    times: dict[str, float] = field(default_factory=dict)  # see kinds' `timings`
 
 
 def test_suite(rows: Sequence[Conversation]) -> Suite:
@@ -155,14 +155,14 @@ def _answered(question: Conversation, answer: "Answer") -> Answered:
         answer=answer.text,
         right=stopped and scores["contains"] >= 1.0,
         stopped=stopped,
-        scores=scores | timings(answer),
+        scores=scores,
+        times=timings(answer),
     )
 
 
 def _means(results: Sequence[Answered]) -> dict[str, float]:
     names = sorted({name for result in results for name in result.scores})
-    # An answer from before a score was taken, or to which it does not apply, is not counted as 0.
-    means = {name: mean(r.scores[name] for r in results if name in r.scores) for name in names}
+    means = {name: sum(r.scores.get(name, 0.0) for r in results) / len(results) for name in names}
     means["stops"] = sum(r.stopped for r in results) / len(results)
     return {name: round(value, 4) for name, value in means.items()}
 
