@@ -25,6 +25,7 @@ SECTIONS = {
     "Make": {"new": "make", "train": "make", "resume": "make", "eval": "make"},
     "Ship": {"promote": "ship", "rollback": "ship", "run": "ship"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
+    "Judge": {"compare": "compare", "rate": "compare"},
     "Data": {"data": "data", "base": "data"},
     "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
     "Travel": {

@@ -151,20 +151,29 @@ def resume_command(context: Context, family: str | None, as_json: bool) -> None:
 
 @click.command("eval")
 @click.argument("ref", required=False)
+@click.option("--metric", "metrics", multiple=True, help="Measure this too; repeatable.")
 @as_json
 @pass_context
-def eval_command(context: Context, ref: str | None, as_json: bool) -> None:
-    """Ask a version the questions kept for it; score the answers."""
-    from ollama_ft import loop
+def eval_command(
+    context: Context, ref: str | None, metrics: tuple[str, ...], as_json: bool
+) -> None:
+    """Ask a version the questions kept for it; score the answers.
+
+    `ollama-ft plugins` lists the metrics. What was answered once is not asked again.
+
+    \b
+      ollama-ft eval v2 --metric chrf --metric rouge_l --metric perplexity
+    """
+    from ollama_ft import compare
     from ollama_ft.core.refs import resolve
 
     version = resolve(context.db, ref)
     with context.home.lock(version.family), context.workshop() as shop:
-        evaluation = loop.evaluate(shop, version)
+        evaluation, measured = compare.measure(shop, version, metrics)
     if as_json:
-        print_json(evaluation_json(version, evaluation))
+        print_json(evaluation_json(version, evaluation) | {"measured": measured})
     else:
-        print_evaluation(version, evaluation)
+        print_evaluation(version, evaluation, measured)
 
 
 def _lesson(

@@ -176,3 +176,32 @@ def m005_origins(db: Database) -> None:
     """What stages/adopt.py appends for a version that was not trained here."""
     columns = {"version": int, "kind": str, "source": str, "digest": str, "signer": str}
     _table(db, "origins", columns, {"version": "versions"})
+
+
+@migrations()
+def m006_judged(db: Database) -> None:
+    """What stages/measure.py, stages/judge.py and stages/rate.py append."""
+    _table(
+        db,
+        "measurements",
+        {"evaluation": int, "name": str, "value": float},
+        {"evaluation": "evaluations"},
+        frozenset({"value"}),
+    )
+    pair: dict[str, type] = {"first": int, "second": int}
+    _table(
+        db,
+        "judgements",
+        pair
+        | {"question_digest": str, "prompt_digest": str, "judge": str, "judge_digest": str}
+        | {"shown_first": int, "verdict": str, "reason": str},
+        {"first": "versions", "second": "versions", "shown_first": "versions"},
+    )
+    _table(
+        db,
+        "ratings",
+        pair
+        | {"version": int, "question_digest": str, "rater": str, "shown": int}
+        | {"relevance": int, "fluency": int, "expertise": int},
+        {"first": "versions", "second": "versions", "version": "versions"},
+    )

@@ -229,6 +229,54 @@ class Origin(Record):
     signer: str  # fingerprint of the key that signed it; "" if nobody did, or it is not trusted
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Record):
+    """One metric of one evaluation, taken when it was asked for; None: it does not apply."""
+
+    table = "measurements"
+    evaluation: int
+    name: str
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Record):
+    """What a judge model said of two versions' answers to one question, in one order.
+
+    `first` is the version with the lower id, whichever was shown first.
+    """
+
+    table = "judgements"
+    first: int
+    second: int
+    question_digest: str
+    prompt_digest: str  # of all that the judge was shown
+    judge: str  # the model's name at the runtime
+    judge_digest: str
+    shown_first: int  # the version whose answer stood first
+    verdict: str  # "first" | "second" | "tie" | "none" (it gave no verdict)
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rating(Record):
+    """What a person who did not know the version gave one answer: 1 (bad) to 5 (good).
+
+    A pair is rated at once and makes two rows. `first` is the version of it with the lower id.
+    """
+
+    table = "ratings"
+    first: int
+    second: int
+    version: int  # whose answer it is: `first` or `second`
+    question_digest: str
+    rater: str
+    shown: int  # 1 or 2: the place in which it was shown; 0: both answers were the same
+    relevance: int
+    fluency: int
+    expertise: int
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -244,4 +292,7 @@ RECORDS: tuple[type[Record], ...] = (
     Intent,
     Promotion,
     Origin,
+    Measurement,
+    Judgement,
+    Rating,
 )
