@@ -29,6 +29,7 @@ BUILT_IN = {
     "routes": ("ollama_ft.kinds.routes",),
     "bases": ("ollama_ft.kinds.bases",),
     "commands": (),
+    "containers": ("ollama_ft.kinds.containers",),
 }
 
 
@@ -62,6 +63,10 @@ class Hooks:
     @hookspec
     def register_commands(self, register: Register) -> None:
         """Commands: a click command, under its name."""
+
+    @hookspec
+    def register_containers(self, register: Register) -> None:
+        """Kinds of files: a `kinds.containers.Container`, from a path to its rows as they stand."""
 
 
 @dataclass(frozen=True, kw_only=True)

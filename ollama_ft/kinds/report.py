@@ -7,8 +7,9 @@ from pathlib import Path
 from statistics import median
 
 from ollama_ft.core.conversation import SPLITS, Conversation
+from ollama_ft.kinds.containers import parts
 from ollama_ft.kinds.filters import script
-from ollama_ft.kinds.formats import find_format, read_rows
+from ollama_ft.kinds.formats import find_format, read_part
 from ollama_ft.kinds.splits import choose_split
 
 SHOWN = 20  # bad rows and conflicts that are named; the rest is counted
@@ -54,12 +55,13 @@ def check(files: Sequence[Path], format: str | None = None) -> Report:
     Raises BadInput if a file as a whole cannot be read.
     """
     faults: list[str] = []
-    formats = {path.name: format or find_format(path) for path in files}
+    read = [part for path in files for part in parts(path, format)]
+    formats = {part.path.name: find_format(part) for part in read}
 
     def rows() -> Iterator[Placed]:
-        for path in files:
-            for number, row in read_rows(path, format, lambda e: faults.append(str(e))):
-                yield f"{path.name}, row {number}", row
+        for part in read:
+            for number, row in read_part(part, lambda e: faults.append(str(e))):
+                yield f"{part.path.name}, row {number}", row
 
     return _report(rows(), formats, faults)
 
