@@ -8,7 +8,7 @@ import pytest
 
 from ollama_ft.core.conversation import Conversation
 from ollama_ft.core.errors import BadInput, FtError, NotFound
-from ollama_ft.kinds.containers import find_container, parse_columns, parts, raw_rows
+from ollama_ft.kinds.containers import Reading, find_container, parse_columns, parts, raw_rows
 from ollama_ft.kinds.formats import read_part
 
 ROWS = [
@@ -18,7 +18,7 @@ ROWS = [
 
 
 def read(path: Path, **how) -> list[Conversation]:
-    return [row for part in parts(path, **how) for _, row in read_part(part)]
+    return [row for part in parts(path, Reading(**how)) for _, row in read_part(part)]
 
 
 def as_csv(path: Path, delimiter=",", encoding="utf-8", rows=None) -> Path:

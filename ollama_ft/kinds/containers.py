@@ -31,33 +31,42 @@ class Container:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One file and how to read it. A `dataset_info.json` stands for several."""
+class Reading:
+    """What the user says of how files are to be read."""
 
-    path: Path
     format: str | None = None  # a name in kinds/formats; None: found out
     columns: Mapping[str, str] = field(default_factory=dict)  # our key → the file's
     query: str | None = None  # for a database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Reading):
+    """One file and how to read it. A `dataset_info.json` stands for several."""
+
+    path: Path
     reshape: Reshape | None = None  # what makes a row of another kind one of `format`
 
 
-def parts(
-    path: Path,
-    format: str | None = None,
-    *,
-    columns: Mapping[str, str] | None = None,
-    query: str | None = None,
-) -> list[Part]:
+def parts(path: Path, reading: Reading | None = None) -> list[Part]:
     """The files that `path` stands for: itself, or those that a dataset_info.json names.
 
-    Raises NotFound and BadInput as llama_factory.entries does.
+    Raises NotFound and BadInput as llama_factory.entries does; NotFound for a file that is not
+    there.
     """
     if is_dataset_info(path):
-        return [
+        found = [
             Part(path=entry.path, format=entry.format, reshape=entry.reshape)
             for entry in entries(path)
         ]
-    return [Part(path=path, format=format, columns=columns or {}, query=query)]
+    else:
+        how = reading or Reading()
+        found = [Part(path=path, format=how.format, columns=how.columns, query=how.query)]
+    for part in found:
+        if not part.path.exists():
+            raise NotFound(
+                f"{part.path} does not exist.", mend="give a file with questions and answers"
+            )
+    return found
 
 
 def raw_rows(part: Part) -> Raw:

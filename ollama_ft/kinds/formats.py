@@ -14,7 +14,7 @@ from pathlib import Path
 from ollama_ft.core.conversation import SPLITS, Conversation, Message
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.plugins import Register, collect, hookimpl
-from ollama_ft.kinds.containers import Part, parts, raw_rows
+from ollama_ft.kinds.containers import Part, Reading, parts, raw_rows
 from ollama_ft.kinds.filters import fault
 from ollama_ft.kinds.json_rows import FileFault
 
@@ -52,7 +52,7 @@ def read_rows(
     Raises BadInput that names file, row and what to do: for the first bad row, unless `on_bad`
     takes it and the row is left out; always for a file that is empty or that cannot be read on.
     """
-    for part in parts(path, format):
+    for part in parts(path, Reading(format=format)):
         yield from read_part(part, on_bad)
 
 
