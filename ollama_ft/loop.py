@@ -18,6 +18,7 @@ from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
 from ollama_ft.core.refs import live
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.containers import Reading
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import Ollama, user_message
 from ollama_ft.runtime.publish import point as move_tag
@@ -46,7 +47,7 @@ class Lesson:
     """What a family is to be taught, and how."""
 
     files: tuple[Path, ...]
-    format: str | None
+    reading: Reading
     recipe: Recipe
     recipe_name: str
     anew: bool = False  # learn from these files alone, not from what the live version learned too
@@ -109,7 +110,13 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
     """
     shop.emit(Stage(name="dataset", text="reading " + ", ".join(f.name for f in lesson.files)))
     onto = None if lesson.anew else _learned(shop, family)
-    frozen = datasets.gather(shop.home, lesson.files, onto=onto, format=lesson.format)
+    frozen = datasets.gather(
+        shop.home,
+        lesson.files,
+        onto=onto,
+        reading=lesson.reading,
+        db=shop.db,
+    )
     return make(shop, family, frozen, lesson)
 
 
@@ -201,7 +208,7 @@ def resume(shop: Workshop, family: Family) -> Outcome:
     from ollama_ft.stages.train import unfinished
 
     dataset, recipe, name = unfinished(shop.db, shop.home, family)
-    lesson = Lesson(files=(), format=None, recipe=recipe, recipe_name=name)
+    lesson = Lesson(files=(), reading=Reading(), recipe=recipe, recipe_name=name)
     return again(shop, family, dataset, lesson)
 
 

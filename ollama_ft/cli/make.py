@@ -8,11 +8,12 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.outcome import evaluation_json, outcome_json, print_evaluation, print_outcome
+from ollama_ft.cli.reading import reading_options
 from ollama_ft.cli.tables import print_json
 from ollama_ft.core.errors import BadInput, NotFound
-from ollama_ft.core.plugins import collect
 
 if TYPE_CHECKING:
+    from ollama_ft.kinds.containers import Reading
     from ollama_ft.loop import Lesson, Outcome
 
 data_option = click.option(
@@ -20,9 +21,8 @@ data_option = click.option(
     "files",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Questions with answers, JSONL or JSON; may be given several times.",
+    help="Questions with answers: JSONL, CSV, Parquet …; may be given several times.",
 )
-format_option = click.option("--format", "form", help="The data's format; else found out.")
 recipe_option = click.option("--recipe", help="A recipe's name, or a YAML file.")
 set_option = click.option(
     "--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a key of the recipe."
@@ -34,7 +34,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("family", required=False)
 @click.option("--from", "base", required=True, metavar="MODEL", help="An Ollama model, or a GGUF.")
 @data_option
-@format_option
+@reading_options
 @recipe_option
 @set_option
 @click.option("--system", help="The system message of every version; else the base's own.")
@@ -46,7 +46,7 @@ def new_command(
     family: str | None,
     base: str,
     files: tuple[Path, ...],
-    form: str | None,
+    reading: Reading,
     recipe: str | None,
     changes: tuple[str, ...],
     system: str | None,
@@ -66,7 +66,7 @@ def new_command(
     name = family or derive_name(base)
     check_name(name)
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
-    lesson = _lesson(context, base, files, form, recipe, changes) if files else None
+    lesson = _lesson(context, base, files, reading, recipe, changes) if files else None
     with context.home.lock(name), context.workshop() as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
@@ -87,7 +87,7 @@ def new_command(
 @click.command("train")
 @click.argument("family", required=False)
 @data_option
-@format_option
+@reading_options
 @click.option("--anew", is_flag=True, help="Learn from --data alone, not from earlier data too.")
 @recipe_option
 @set_option
@@ -97,7 +97,7 @@ def train_command(
     context: Context,
     family: str | None,
     files: tuple[Path, ...],
-    form: str | None,
+    reading: Reading,
     anew: bool,
     recipe: str | None,
     changes: tuple[str, ...],
@@ -119,7 +119,7 @@ def train_command(
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = replace(_lesson(context, base.name, files, form, recipe, changes), anew=anew)
+    lesson = replace(_lesson(context, base.name, files, reading, recipe, changes), anew=anew)
     with context.home.lock(found.name), context.workshop() as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)
@@ -180,23 +180,21 @@ def _lesson(
     context: Context,
     base: str,
     files: tuple[Path, ...],
-    form: str | None,
+    reading: Reading,
     recipe: str | None,
     changes: tuple[str, ...],
 ) -> "Lesson":
     from ollama_ft.core.recipe import load_recipe
+    from ollama_ft.kinds.containers import parts
     from ollama_ft.loop import Lesson
     from ollama_ft.stages.base import default_recipe
 
     for file in files:
-        if not file.is_file():
-            raise NotFound(f"There is no file {file}.")
-    if form is not None and form not in (known := collect("formats")):
-        raise BadInput(f"{form!r} is no data format. Known: {', '.join(known)}.")
+        parts(file, reading)
     name = recipe or context.setting("recipe") or default_recipe(context.home, base)
     return Lesson(
         files=files,
-        format=form,
+        reading=reading,
         recipe=load_recipe(name, context.home.texts("recipes"), _pairs("--set", changes)),
         recipe_name=name,
     )

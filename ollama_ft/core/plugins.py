@@ -31,6 +31,7 @@ BUILT_IN = {
     "commands": (),
     "exports": ("ollama_ft.kinds.exports",),
     "imports": ("ollama_ft.kinds.imports",),
+    "containers": ("ollama_ft.kinds.containers",),
 }
 
 
@@ -72,6 +73,10 @@ class Hooks:
     @hookspec
     def register_imports(self, register: Register) -> None:
         """What a version is made of that was not trained here: a `kinds.imports.Recognise`."""
+
+    @hookspec
+    def register_containers(self, register: Register) -> None:
+        """Kinds of files: a `kinds.containers.Container`, from a path to its rows as they stand."""
 
 
 @dataclass(frozen=True, kw_only=True)
