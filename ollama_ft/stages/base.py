@@ -39,7 +39,7 @@ def pin(db: Database, home: Home, client: "Ollama", name: str, emit: Emit) -> tu
     from ollama_ft.runtime.store import Store
 
     known = known_base(home, name)
-    fetched = fetch_base(known, Store(home.models), client, on_progress=_counter(emit))
+    fetched = fetch_base(known, Store(home.models), client, on_progress=counter(emit))
     check_weights(fetched.path)
     _check_unmoved(db, fetched.name, fetched.blob)
     check_floor(probe(client), fetched.architecture)
@@ -100,7 +100,9 @@ def _check_unmoved(db: Database, name: str, blob: str) -> None:
         )
 
 
-def _counter(emit: Emit) -> "Callable[[Progress], None]":
+def counter(emit: Emit) -> "Callable[[Progress], None]":
+    """What tells of each piece of a download."""
+
     def count(progress: "Progress") -> None:
         if progress.total:
             emit(
