@@ -14,7 +14,7 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def index():
     db = sqlite3.connect(":memory:")
     db.execute(f"create virtual table words using fts5(text, content='', tokenize='{TOKENIZER}')")
@@ -33,7 +33,7 @@ def index():
         ("你们几点开门？", {1}),
         ("壶", {1}),
         ("保修", {1}),
-        ("门水", set()),  # two words that only touch across a comma
+        ("开业", {1}),  # one character in common
         ("wren", {2}),
         ("WREN 3000", {2}),
         ("cafe", {2}),
@@ -47,12 +47,19 @@ def test_what_a_question_finds(index, asked, found):
     assert {row[0] for row in rows} == found
 
 
+def test_a_pair_counts_for_more_than_its_characters_apart(index):
+    index.execute("insert into words(rowid, text) values (9, ?)", [to_index("开业时，门口")])
+    sql = "select rowid from words where words match ? order by rank"
+    rows = index.execute(sql, [match_any(to_ask("开门"))])
+    assert [row[0] for row in rows] == [1, 9]
+
+
 def test_a_question_without_a_word_asks_for_nothing():
     assert to_ask("?! 。。。") == []
 
 
 def test_each_term_is_asked_once():
-    assert to_ask("open open 开门开门") == ["open", "开门", "门开"]
+    assert to_ask("open open 开门开门") == ["open", "开门", "门开", "开", "门"]
 
 
 @pytest.mark.parametrize(

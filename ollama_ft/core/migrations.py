@@ -203,12 +203,13 @@ def m005_knowledge(db: Database) -> None:
     db.table("vectors").create_index(["embedder", "chunk"], unique=True)
     # Only the index: its text is made of the chunk's by core/words.py, and the rowid is its id.
     db.execute(f"create virtual table words using fts5(text, content='', tokenize='{TOKENIZER}')")
+    # A cross join keeps this order: whoever asks knows chunks, and a family has many documents.
     db.create_view(
         "shelf",
         """
         select d.family, d.path, d.title, d.kind, d.id as document,
           p.chunk, p.place, p.page
-        from placements p join documents d on d.id = p.document
+        from placements p cross join documents d on d.id = p.document
         where d.removed = 0 and not exists (
           select 1 from documents newer
           where newer.family = d.family and newer.path = d.path and newer.id > d.id

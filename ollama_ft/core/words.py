@@ -25,10 +25,15 @@ def to_index(text: str) -> str:
 
 
 def to_ask(text: str) -> list[str]:
-    """The words to look for, each once: pairs where the script has no spaces, else words."""
+    """The words to look for, each once: whole words, then pairs, then single characters.
+
+    A single one is found far more often and so weighs little in BM25, but 创立 and 创办 share one
+    and no pair.
+    """
     plain = folded(text)
-    runs = [term for run in _UNSPACED.findall(plain) for term in _pairs(run) or [run]]
-    return list(dict.fromkeys([*_WORD.findall(_UNSPACED.sub(" ", plain)), *runs]))
+    runs = _UNSPACED.findall(plain)
+    pairs = [pair for run in runs for pair in _pairs(run)]
+    return list(dict.fromkeys([*_WORD.findall(_UNSPACED.sub(" ", plain)), *pairs, *"".join(runs)]))
 
 
 def match_any(terms: list[str]) -> str:

@@ -24,7 +24,9 @@ from ollama_ft.runtime.client import Ollama
 # outperforms Condorcet and individual rank learning methods (SIGIR 2009).
 RRF = 60
 DEPTH = 50  # ranks that are fused
-_COMMON = 0.1  # a word in more than this share of chunks tells nothing, if rarer ones are asked too
+_COMMON = (
+    0.05  # a word in more than this share of chunks tells nothing, if rarer ones are asked too
+)
 _MANY = 1000  # chunks from which on that is looked at
 _TERMS = 48  # words of a question that are looked for
 
