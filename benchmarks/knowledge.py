@@ -3,6 +3,7 @@
     python -m benchmarks.knowledge recall          # labelled questions, a few minutes
     python -m benchmarks.knowledge scale           # 100,000 made-up chunks
     python -m benchmarks.knowledge scale 10000
+    python -m benchmarks.knowledge scale 100000 FOLDER    # kept there, and used again
 
 `recall`: the answers of data/faq*.jsonl become documents, a passage each, among passages of
 Python's own manual; the questions are those of the test split, in English and Chinese. Counted is
@@ -55,7 +56,12 @@ Question = tuple[str, str, str]  # language, question, the sentence that answers
 def main() -> None:
     what = sys.argv[1] if len(sys.argv) > 1 else "recall"
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    with tempfile.TemporaryDirectory() as folder, workshop(Path(folder)) as (db, home, client):
+    with tempfile.TemporaryDirectory() as temporary:
+        measure(what, Path(sys.argv[3] if len(sys.argv) > 3 else temporary))
+
+
+def measure(what: str, folder: Path) -> None:
+    with workshop(folder) as (db, home, client):
         if what == "recall":
             recall(db, home, client)
         else:
@@ -163,8 +169,9 @@ def write_manual(docs: Path, passages: int) -> None:
 
 def scale(db: Database, home: Home, client: Ollama, count: int) -> None:
     row, rng = embedder_of(db), np.random.default_rng(0)
-    seconds = timed(lambda: write_chunks(db, row, count, rng))
-    print(f"{count:,} chunks written, with their words and vectors: {seconds:.0f} s")
+    if not db.execute("select 1 from chunks").fetchone():
+        seconds = timed(lambda: write_chunks(db, row, count, rng))
+        print(f"{count:,} chunks written, with their words and vectors: {seconds:.0f} s")
     db.execute("pragma wal_checkpoint(truncate)")
     print(f"catalog {home.catalog.stat().st_size / 1e6:,.0f} MB")
     before = memory()
