@@ -35,6 +35,7 @@ SECTIONS = {
         "pull": "travel",
         "keys": "keys",
     },
+    "Know": {"ask": "knowledge", "knowledge": "knowledge"},
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}
 

@@ -1,6 +1,6 @@
 """The SQLite catalog, in three verbs: append, every, newest. Nothing updates, nothing deletes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
@@ -44,6 +44,13 @@ def open_catalog(path: Path) -> Database:
 def append(db: Database, record: R) -> R:
     """Store `record` as a new row; return it with its id."""
     return replace(record, id=db.table(record.table).insert(asdict(record)).last_pk)
+
+
+def append_all(db: Database, records: Sequence[R]) -> None:
+    """Store many records of one kind as new rows, all of them or none."""
+    if records:
+        with db.atomic():
+            db.table(records[0].table).insert_all(map(asdict, records))
 
 
 def every(db: Database, kind: type[R], **where: object) -> list[R]:

@@ -1,6 +1,7 @@
 """Every change ever made to the catalog, oldest first. Add at the end; never edit a step."""
 
 from ollama_ft.core.sqlite import Database, Migrations
+from ollama_ft.core.words import TOKENIZER
 
 migrations = Migrations("ollama_ft")
 
@@ -204,4 +205,49 @@ def m006_judged(db: Database) -> None:
         | {"version": int, "question_digest": str, "rater": str, "shown": int}
         | {"relevance": int, "fluency": int, "expertise": int},
         {"first": "versions", "second": "versions", "version": "versions"},
+
+
+@migrations()
+def m007_knowledge(db: Database) -> None:
+    """What stages/knowledge.py appends: documents, their passages, words and vectors."""
+    _table(
+        db,
+        "documents",
+        {"family": str, "path": str, "digest": str, "kind": str, "title": str, "size": int}
+        | {"passages": int, "removed": int},
+    )
+    _table(db, "chunks", {"digest": str, "heading": str, "text": str, "tokens": int})
+    _table(
+        db,
+        "placements",
+        {"document": int, "chunk": int, "place": int, "page": int},
+        {"document": "documents", "chunk": "chunks"},
+        frozenset({"page"}),
+    )
+    _table(db, "embedders", {"name": str, "digest": str, "dimensions": int})
+    _table(
+        db,
+        "vectors",
+        {"chunk": int, "embedder": int, "data": bytes},
+        {"chunk": "chunks", "embedder": "embedders"},
+    )
+    db.table("documents").create_index(["family", "path"])
+    db.table("chunks").create_index(["digest"], unique=True)
+    db.table("placements").create_index(["chunk"])
+    db.table("placements").create_index(["document"])
+    db.table("vectors").create_index(["embedder", "chunk"], unique=True)
+    # Only the index: its text is made of the chunk's by core/words.py, and the rowid is its id.
+    db.execute(f"create virtual table words using fts5(text, content='', tokenize='{TOKENIZER}')")
+    # A cross join keeps this order: whoever asks knows chunks, and a family has many documents.
+    db.create_view(
+        "shelf",
+        """
+        select d.family, d.path, d.title, d.kind, d.id as document,
+          p.chunk, p.place, p.page
+        from placements p cross join documents d on d.id = p.document
+        where d.removed = 0 and not exists (
+          select 1 from documents newer
+          where newer.family = d.family and newer.path = d.path and newer.id > d.id
+        )
+        """,
     )

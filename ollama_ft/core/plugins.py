@@ -32,6 +32,7 @@ BUILT_IN = {
     "exports": ("ollama_ft.kinds.exports",),
     "imports": ("ollama_ft.kinds.imports",),
     "containers": ("ollama_ft.kinds.containers",),
+    "readers": ("ollama_ft.kinds.readers",),
 }
 
 
@@ -77,6 +78,10 @@ class Hooks:
     @hookspec
     def register_containers(self, register: Register) -> None:
         """Kinds of files: a `kinds.containers.Container`, from a path to its rows as they stand."""
+
+    @hookspec
+    def register_readers(self, register: Register) -> None:
+        """Readers: a `kinds.readers.Reader`, from a document's file to blocks of text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def pin(
     known = known_base(home, name)
     if expected:
         known = known.expecting(expected)
-    fetched = fetch_base(known, Store(home.models), client, on_progress=_counter(emit))
+    fetched = fetch_base(known, Store(home.models), client, on_progress=counter(emit))
     if expected and fetched.blob != expected:
         raise Conflict(
             f"{name} has the GGUF {fetched.blob[:19]}, and {expected[:19]} is needed.",
@@ -155,7 +155,9 @@ def _check_unmoved(db: Database, name: str, blob: str) -> None:
         )
 
 
-def _counter(emit: Emit) -> "Callable[[Progress], None]":
+def counter(emit: Emit) -> "Callable[[Progress], None]":
+    """What tells of each piece of a download."""
+
     def count(progress: "Progress") -> None:
         if progress.total:
             emit(
