@@ -1,0 +1,11 @@
+"""What runs for long: the address that stands in front of a runtime, and remembers.
+
+    server     one process: everything below put together, and run
+    guard      who may call: token, Host, Origin       desk       /ollama-ft/…: status, feedback
+    proxy      the four paths that are understood      names      a family's name → its live version
+    forward    every request, passed on over HTTP      heard      from bytes to an exchange
+    writer     off the request's path: to the log      spool      what survives a kill
+    counts     how many came, how many were lost
+
+A request goes guard → desk or proxy → the runtime: over HTTP, or in this process if it is our own.
+"""
