@@ -38,9 +38,7 @@ def open_catalog(path: Path) -> Database:
         ) from error
 
 
-def prepared(
-    connection: "sqlite3.Connection", steps: Migrations, *, synchronous: str
-) -> Database:
+def prepared(connection: "sqlite3.Connection", steps: Migrations, *, synchronous: str) -> Database:
     """The database of a connection, in WAL, with foreign keys, and with today's tables."""
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma foreign_keys = on")

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from ollama_ft.core.errors import BadInput
+
 COMPLETE, INCOMPLETE, FAILED = "complete", "incomplete", "failed"
 RATINGS = ("up", "down", "corrected")
 
@@ -78,6 +80,21 @@ class Rated:
 
 
 Entry = Heard | Rated
+
+
+def verdict_of(rating: str, correction: str, by: str) -> Verdict:
+    """The verdict that somebody gives: up, down, or the answer as it should have been.
+
+    Raises BadInput for anything else.
+    """
+    if correction.strip():
+        return Verdict(rating="corrected", correction=correction.strip(), by=by[:200])
+    if rating not in ("up", "down"):
+        raise BadInput(
+            f"{rating!r} is no rating: up, down, or the corrected answer.",
+            mend='ollama-ft feedback last up, or: feedback last --correct "…"',
+        )
+    return Verdict(rating=rating, by=by[:200])
 
 
 def new_uid() -> str:

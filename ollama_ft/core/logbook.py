@@ -119,7 +119,7 @@ class Pen:
         question = rows[heard.question_at]
         reply = rows[-1] if heard.reply is not None else None
         prompt = rows[len(heard.turns) - 1]
-        values = {"prompt": prompt, "question": question, "reply": reply}
+        values: dict[str, object] = {"prompt": prompt, "question": question, "reply": reply}
         values |= {
             "options_json": json.dumps(heard.options, ensure_ascii=False),
             "context_json": json.dumps(heard.context, ensure_ascii=False),
@@ -221,6 +221,7 @@ def _index(
 
 def find_exchange(db: Database, ref: str) -> Exchange:
     """The exchange that `ref` means: its number, its uid, or "last". Raises NotFound, BadInput."""
+    values: list[int | str]
     if ref == "last":
         where, values = "1 order by id desc limit 1", []
     elif ref.isascii() and ref.isdigit() and len(ref) < 16:
@@ -319,4 +320,3 @@ def older_than(db: Database, moment: str, most: int) -> list[int]:
         "select id from exchanges where at < ? order by at limit ?", [moment, most]
     ).fetchall()
     return [row[0] for row in rows]
-

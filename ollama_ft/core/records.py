@@ -218,8 +218,8 @@ class Promotion(Record):
 
 
 # The log: a file of its own (core/logbook.py), so that what people asked can be kept, moved and
-# forgotten apart from the catalog, and no question waits for a training that writes. Its rows may be
-# deleted, by `forget` and when their days are over; none is ever edited.
+# forgotten apart from the catalog, and no question waits for a training that writes. Its rows may
+# be deleted, by `forget` and when their days are over; none is ever edited.
 
 
 @dataclass(frozen=True, kw_only=True)

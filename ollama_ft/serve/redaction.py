@@ -57,5 +57,3 @@ def _value(value: object, memory: Memory) -> object:
     if isinstance(value, Mapping):
         return {k: v if k == "sha256" else _value(v, memory) for k, v in value.items()}
     return value
-
-
