@@ -9,7 +9,7 @@ import pytest
 
 from ollama_ft.core.catalog import append, newest
 from ollama_ft.core.logbook import conversation, find_exchange, open_log
-from ollama_ft.core.records import Intent, Promotion, Version
+from ollama_ft.core.records import Intent, Promotion
 from tests.rows import a_family, a_version
 from tests.serving import a_front, an_upstream, eventually
 
@@ -319,7 +319,7 @@ def test_images_are_remembered_by_their_digest(front):
 
 
 def test_tool_calls_that_come_in_pieces_are_put_together():
-    from ollama_ft.serve.heard import Overheard, hear
+    from ollama_ft.runtime.heard import Overheard, hear
 
     def delta(*calls):
         return (

@@ -26,7 +26,7 @@ SECTIONS = {
     "Ship": {"promote": "ship", "rollback": "ship", "run": "ship"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
     "Data": {"data": "data", "base": "data"},
-    "Learn": {"serve": "serve"},
+    "Learn": {"serve": "serve", "logs": "logs", "feedback": "feedback", "review": "feedback"},
     "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}

@@ -1,5 +1,6 @@
 """An exchange on its way to the log: as the proxy heard it, or an import found it."""
 
+import hashlib
 import json
 import os
 import time
@@ -100,6 +101,12 @@ def verdict_of(rating: str, correction: str, by: str) -> Verdict:
 def new_uid() -> str:
     """An id that sorts by time: 16 characters, without a second one among 2^30 in a millisecond."""
     number = time.time_ns() // 1_000_000 << 30 | int.from_bytes(os.urandom(4), "big") >> 2
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * _UID - 5, -1, -5))
+
+
+def uid_for(source: str, key: str) -> str:
+    """The id of something that an import found: the same whenever it is found again."""
+    number = int.from_bytes(hashlib.sha256(f"{source}\0{key}".encode()).digest()[:10], "big")
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * _UID - 5, -1, -5))
 
 

@@ -34,8 +34,7 @@ _EXCHANGE = (
     "redacted",
 )  # fmt: skip
 _INSERT = (
-    f"insert or ignore into exchanges ({', '.join(_EXCHANGE)}) "
-    f"values ({', '.join('?' * len(_EXCHANGE))})"
+    f"insert into exchanges ({', '.join(_EXCHANGE)}) values ({', '.join('?' * len(_EXCHANGE))})"
 )
 
 
@@ -89,8 +88,8 @@ class Pen:
     def write(self, entries: Iterable[Entry]) -> int:
         """Write all entries, or none if it raises; return how many exchanges are new.
 
-        An exchange whose uid is there already is passed over with all it brings, so that a batch
-        may be written twice. A verdict on an exchange that is not there is passed over too.
+        An exchange whose uid is there already is passed over but for a new verdict, so that a
+        batch may be written twice. A verdict on an exchange that is not there is passed over too.
 
         Raises sqlite3.OperationalError if the file is locked or the disk is full.
         """
@@ -113,7 +112,10 @@ class Pen:
         return self._exchange(sql, entry)
 
     def _exchange(self, sql: "sqlite3.Connection", heard: Heard) -> int:
-        if sql.execute("select 1 from exchanges where uid = ?", [heard.uid]).fetchone():
+        known = sql.execute("select id from exchanges where uid = ?", [heard.uid]).fetchone()
+        if known:
+            if heard.verdict:
+                rate(sql, known[0], heard.verdict)
             return 0
         rows = self._messages(sql, heard)
         question = rows[heard.question_at]

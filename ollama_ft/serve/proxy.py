@@ -13,8 +13,8 @@ from typing import Any
 
 from ollama_ft.core.exchange import new_uid
 from ollama_ft.core.records import utc_now
+from ollama_ft.runtime.heard import UNDERSTOOD, Overheard, is_question
 from ollama_ft.serve.asgi import App, Message, Receive, Scope, Send, body_of, given, header, without
-from ollama_ft.serve.heard import UNDERSTOOD, Overheard, is_question
 from ollama_ft.serve.listing import corrected
 from ollama_ft.serve.names import Names, Renamer, Resolved
 from ollama_ft.serve.writer import Writer

@@ -13,12 +13,9 @@ def clean(entry: Entry) -> Entry:
     The turns are read from the first, so a conversation that goes on has the same placeholders in
     each of its exchanges. A correction is read by itself.
     """
-    memory = Memory()
     if isinstance(entry, Rated):
-        verdict = entry.verdict
-        return replace(
-            entry, verdict=replace(verdict, correction=redact(verdict.correction, memory))
-        )
+        return clean_rating(entry)
+    memory = Memory()
     turns = tuple(_turn(turn, memory) for turn in entry.turns)
     reply = _turn(entry.reply, memory) if entry.reply else None
     verdict_of = entry.verdict
@@ -36,6 +33,12 @@ def clean(entry: Entry) -> Entry:
         context=tuple(_mapping(row, memory) for row in entry.context),
     )
     return replace(cleaned, redacted=len(memory.names))
+
+
+def clean_rating(rated: Rated) -> Rated:
+    """The verdict with placeholders in its correction."""
+    verdict = rated.verdict
+    return replace(rated, verdict=replace(verdict, correction=redact(verdict.correction, Memory())))
 
 
 def _turn(turn: Turn, memory: Memory) -> Turn:

@@ -19,8 +19,8 @@ from pathlib import Path
 from ollama_ft.core.exchange import Entry, Heard, Rated
 from ollama_ft.core.logbook import Pen, older_than, open_log, remove, stored
 from ollama_ft.core.sqlite import Database
+from ollama_ft.runtime.heard import Overheard, hear
 from ollama_ft.serve.counts import Counts
-from ollama_ft.serve.heard import Overheard, hear
 from ollama_ft.serve.spool import LIMIT, Spool
 
 Item = Overheard | Rated

@@ -1,6 +1,6 @@
 """From the bytes of a request and its answer to an exchange: the four paths that are understood.
 
-Runs in the writer's thread, on copies: whatever it meets, the answer has long been on its way.
+Works on copies, after the answer is long on its way; what it is given may be hostile or half.
 """
 
 import hashlib
