@@ -278,7 +278,9 @@ def test_a_file_that_is_no_log_is_left_alone(ft, home):
     assert home.log.read_text().startswith("no database")
 
 
-@pytest.mark.parametrize("command", [["logs"], ["logs", "-q", "x"], ["review"], ["serve", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["logs"], ["logs", "-q", "x"], ["review"], ["serve", "--help"]]
+)
 def test_these_commands_start_without_heavy_imports(home, command):
     code = (
         "import sys; from ollama_ft.cli.app import cli\n"

@@ -108,16 +108,19 @@ def _ready(context: Context, plan: "Plan", address: "Address") -> None:
 
 
 def _bring_live(context: Context, address: "Address", token: str) -> None:
-    from ollama_ft import loop
     from ollama_ft.core.catalog import every, open_catalog
     from ollama_ft.core.events import silent
     from ollama_ft.core.records import Family
     from ollama_ft.core.refs import live
-    from ollama_ft.runtime.client import Ollama
-    from ollama_ft.stages import publish
 
     db = open_catalog(context.home.catalog)
     try:
+        if not every(db, Family):
+            return
+        from ollama_ft import loop
+        from ollama_ft.runtime.client import Ollama
+        from ollama_ft.stages import publish
+
         with Ollama(address, api_key=token) as client:
             shop = loop.Workshop(db=db, home=context.home, client=client, emit=silent)
             loop.mend(shop)
