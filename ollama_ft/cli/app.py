@@ -27,6 +27,7 @@ SECTIONS = {
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
     "Judge": {"compare": "compare", "rate": "compare"},
     "Data": {"data": "data", "base": "data"},
+    "Learn": {"serve": "serve", "logs": "logs", "feedback": "feedback", "review": "feedback"},
     "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
     "Travel": {
         "export": "travel",

@@ -205,6 +205,7 @@ def m006_judged(db: Database) -> None:
         | {"version": int, "question_digest": str, "rater": str, "shown": int}
         | {"relevance": int, "fluency": int, "expertise": int},
         {"first": "versions", "second": "versions", "version": "versions"},
+    )
 
 
 @migrations()
@@ -249,5 +250,58 @@ def m007_knowledge(db: Database) -> None:
           select 1 from documents newer
           where newer.family = d.family and newer.path = d.path and newer.id > d.id
         )
+        """,
+    )
+
+
+# The log is a file of its own, with steps of its own.
+log_migrations = Migrations("ollama_ft_log")
+
+
+@log_migrations()
+def l001_exchanges(db: Database) -> None:
+    """What core/logbook.py writes: messages, exchanges, feedback, the words to search for."""
+    _table(
+        db,
+        "messages",
+        {"key_hash": bytes, "parent": int, "role": str, "content": str, "extra_json": str},
+        {"parent": "messages"},
+        frozenset({"parent"}),
+    )
+    db.table("messages").create_index(["key_hash"], unique=True)
+    db.table("messages").create_index(["parent"])
+    _table(
+        db,
+        "exchanges",
+        {"uid": str, "family": str, "version": str, "version_digest": str, "model": str}
+        | {"client": str, "path": str, "prompt": int, "question": int, "reply": int}
+        | {"thinking": str, "options_json": str, "context_json": str, "first_ms": float}
+        | {"total_ms": float, "prompt_tokens": int, "answer_tokens": int, "done_reason": str}
+        | {"status": str, "error": str, "source": str, "place": str, "redacted": int},
+        {"prompt": "messages", "question": "messages", "reply": "messages"},
+        frozenset({"reply", "first_ms", "total_ms", "prompt_tokens", "answer_tokens"}),
+    )
+    for columns in (["at"], ["family", "version"], ["prompt"], ["question"], ["reply"]):
+        db.table("exchanges").create_index(columns)
+    db.table("exchanges").create_index(["uid"], unique=True)
+    _table(
+        db,
+        "feedback",
+        {"exchange": int, "rating": str, "correction": str, "by": str},
+        {"exchange": "exchanges"},
+    )
+    db.table("feedback").create_index(["exchange"])
+    # Without a copy of the texts; rowid = exchanges.id.
+    db.execute("create virtual table words using fts5(question, answer, content='')")
+    db.execute("create table tallies (name text primary key, value integer not null) strict")
+    db.create_view(
+        "exchanges_view",
+        """
+        select e.*, q.content as question_text, coalesce(r.content, '') as answer,
+          f.rating, f.correction, f.by as rated_by, f.at as rated_at
+        from exchanges e
+        join messages q on q.id = e.question
+        left join messages r on r.id = e.reply
+        left join feedback f on f.id = (select max(id) from feedback where exchange = e.id)
         """,
     )

@@ -25,7 +25,7 @@ BUILT_IN = {
     "formats": ("ollama_ft.kinds.formats",),
     "metrics": ("ollama_ft.kinds.metrics",),
     "trainers": ("ollama_ft.kinds.trainers",),
-    "sources": (),
+    "sources": ("ollama_ft.kinds.sources",),
     "routes": ("ollama_ft.kinds.routes",),
     "bases": ("ollama_ft.kinds.bases",),
     "commands": (),
@@ -53,7 +53,7 @@ class Hooks:
 
     @hookspec
     def register_sources(self, register: Register) -> None:
-        """Log sources: from a place to an iterator of exchanges. No built-in one yet."""
+        """Log sources: a `kinds.sources.Source`, from a file of elsewhere to exchanges."""
 
     @hookspec
     def register_routes(self, register: Register) -> None:

@@ -4,6 +4,9 @@ FTS5 finds words by the spaces around them, and its trigram tokenizer finds noth
 three letters, though most Chinese words have two. So texts of such scripts go in as single
 characters and overlapping pairs, as Lucene's CJK analyzer has it: 开门时间 becomes
 开 门 时 间 开门 门时 时间. No dictionary is needed, and a name that none knows is found as well.
+
+The log, where all words of a query must stand, keeps the pairs alone and in their order (`spaced`):
+two characters are one token, more are a phrase of pairs, a single one is the beginning of a pair.
 """
 
 import re
@@ -11,11 +14,15 @@ import unicodedata
 
 TOKENIZER = "porter unicode61 remove_diacritics 2"  # English endings are cut, accents are dropped
 
-# Han with its marks, kana, Hangul, Thai, Lao, Burmese, Khmer; then Han beyond the first plane.
-_UNSPACED = re.compile(
-    "[\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff]+"
+# Thai, Lao, Burmese, Hangul, Khmer; Han with its marks, kana, bopomofo; Han beyond the first plane.
+_DENSE = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3100-\u318f"
+    "\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
 )
+_UNSPACED = re.compile(f"[{_DENSE}]+")
+_PART = re.compile(rf"[{_DENSE}]+|[^\W{_DENSE}]+")
+_WISH = re.compile(r'"([^"]*)"|(\S+)')
 _WORD = re.compile(r"\w+")
 
 
@@ -50,6 +57,43 @@ def is_unspaced(text: str) -> bool:
     """Whether most letters are of a script that puts no spaces between words."""
     letters = sum(map(str.isalpha, text))
     return 2 * sum(len(run) for run in _UNSPACED.findall(text)) > letters
+
+
+def spaced(text: str) -> str:
+    """The text as it is indexed: dense runs as overlapping pairs, all else as it is."""
+    return text if text.isascii() else _UNSPACED.sub(_in_order, text)
+
+
+def _in_order(match: re.Match[str]) -> str:
+    run = match[0]
+    return f" {' '.join(run[i : i + 2] for i in range(len(run)))} "
+
+
+def match_query(wish: str) -> str:
+    """The FTS5 query for what a person typed: all words, in any order; "…" is a phrase.
+
+    A `*` at the end of a word stands for any ending. Nothing that is typed is an operator, so
+    every wish is a valid query. "" if there is no word in it.
+    """
+    return " AND ".join(
+        phrase
+        for quoted, bare in _WISH.findall(wish)
+        if (phrase := _phrase(quoted or bare, open_end=bare.endswith("*")))
+    )
+
+
+def _phrase(text: str, *, open_end: bool) -> str:
+    tokens: list[str] = []
+    for part in _PART.findall(text):
+        if _UNSPACED.fullmatch(part):
+            tokens += [part[i : i + 2] for i in range(max(1, len(part) - 1))]
+            single = len(part) == 1
+        else:
+            tokens.append(part)
+            single = False
+    if not tokens:
+        return ""
+    return f'"{" ".join(tokens)}"' + ("*" if open_end or single else "")
 
 
 def _pairs(run: str) -> list[str]:
