@@ -26,7 +26,9 @@ SECTIONS = {
     | {"rebase": "upkeep"},
     "Ship": {"promote": "ship", "rollback": "ship", "run": "ship", "publish": "upkeep"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
+    "Judge": {"compare": "compare", "rate": "compare"},
     "Data": {"data": "data", "base": "data"},
+    "Learn": {"serve": "serve", "logs": "logs", "feedback": "feedback", "review": "feedback"},
     "Keep": {
         "tag": "upkeep",
         "gc": "upkeep",
@@ -35,6 +37,14 @@ SECTIONS = {
         "plugins": "keep",
         "completion": "keep",
     },
+    "Travel": {
+        "export": "travel",
+        "import": "travel",
+        "push": "travel",
+        "pull": "travel",
+        "keys": "keys",
+    },
+    "Know": {"ask": "knowledge", "knowledge": "knowledge"},
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}
 

@@ -19,6 +19,7 @@ from ollama_ft.kinds.base_texts import KnownBase, Model, Source, find_base, load
 from ollama_ft.runtime.names import Name
 
 if TYPE_CHECKING:
+    from ollama_ft.kinds.bases import FetchedBase
     from ollama_ft.runtime.answers import Progress
     from ollama_ft.runtime.assemble import Texts
     from ollama_ft.runtime.client import Ollama
@@ -34,10 +35,12 @@ def pin(
     *,
     insecure: bool = False,
     anew: bool = False,
+    expected: str | None = None,
 ) -> tuple[Base, "Texts"]:
     """Fetch the base `name` (an Ollama name, or a GGUF's path) and keep it under a name of its own.
 
-    Returns its row and the texts that come with it: template, system, parameters, licence.
+    Returns its row and the texts that come with it: template, system, parameters, licence. Where a
+    digest is `expected`, no source with another GGUF is taken.
 
     Raises NotFound with each source's reason, BadWeights or Unsupported for what cannot be
     taught, RuntimeUnavailable if the runtime is too old for the
@@ -45,18 +48,64 @@ def pin(
     pinned. No row is written then. `anew` asks the sources again for a name that is in our store,
     and takes what they have now.
     """
-    from ollama_ft.kinds.bases import check_weights, fetch_base
-    from ollama_ft.runtime.probe import check_floor, probe
-    from ollama_ft.runtime.publish import ensure_base
+    from ollama_ft.kinds.bases import fetch_base
     from ollama_ft.runtime.store import Store
 
     known = known_base(home, name)
+    if expected:
+        known = known.expecting(expected)
     store = Store(home.models)
     with _forgotten(store, Name.parse(known.name)) if anew else nullcontext():
-        fetched = fetch_base(known, store, client, insecure=insecure, on_progress=_counter(emit))
-    check_weights(fetched.path)
+        fetched = fetch_base(known, store, client, insecure=insecure, on_progress=counter(emit))
+    if expected and fetched.blob != expected:
+        raise Conflict(
+            f"{name} has the GGUF {fetched.blob[:19]}, and {expected[:19]} is needed.",
+            mend="bring that one yourself: --base FILE.gguf",
+        )
     if not anew:
         _check_unmoved(db, fetched.name, fetched.blob)
+    return _kept(db, client, known, fetched, emit), fetched.texts
+
+
+def pin_blob(db: Database, home: Home, client: "Ollama", name: str, blob: str, emit: Emit) -> Base:
+    """Pin a GGUF that lies in our store already, by its digest; return its row.
+
+    It is listed as `name` unless that stands for other weights here; then under its pinned name.
+    Raises as `pin` does.
+    """
+    from ollama_ft.kinds.bases import Wish, described, import_gguf
+    from ollama_ft.runtime.store import Store
+
+    store = Store(home.models)
+    known = known_base(home, _free_name(db, store, name, blob))
+    stored = Name.parse(known.name)
+    if store.find(stored) is None:
+        import_gguf(Wish(base=known, source=Source(kind="file"), store=store, client=client), blob)
+    fetched = described(store, stored, "its digest")
+    _check_unmoved(db, fetched.name, fetched.blob)
+    return _kept(db, client, known, fetched, emit)
+
+
+def _free_name(db: Database, store: "Store", name: str, blob: str) -> str:
+    from ollama_ft.runtime.publish import pinned_name
+
+    listed = newest(db, Base, name=name)
+    found = store.find(Name.parse(name))
+    weights = store.read(found).manifest.of_kind("model") if found else ()
+    stands_for = {layer.digest for layer in weights[-1:]}
+    stands_for |= {listed.blob_digest} if listed else set()
+    return name if stands_for <= {blob} else pinned_name(blob)
+
+
+def _kept(
+    db: Database, client: "Ollama", known: KnownBase, fetched: "FetchedBase", emit: Emit
+) -> Base:
+    """Make sure that what was fetched can be taught, pin it at the runtime, and write its row."""
+    from ollama_ft.kinds.bases import check_weights
+    from ollama_ft.runtime.probe import check_floor, probe
+    from ollama_ft.runtime.publish import ensure_base
+
+    check_weights(fetched.path)
     check_floor(probe(client), fetched.architecture)
     ensure_base(
         client,
@@ -81,7 +130,7 @@ def pin(
         source_json=json.dumps({"from": fetched.source}),
     )
     found = newest(db, Base, name=row.name, blob_digest=row.blob_digest)
-    return found or append(db, row), fetched.texts
+    return found or append(db, row)
 
 
 def known_base(home: Home, name: str) -> KnownBase:
@@ -131,7 +180,9 @@ def _check_unmoved(db: Database, name: str, blob: str) -> None:
         )
 
 
-def _counter(emit: Emit) -> "Callable[[Progress], None]":
+def counter(emit: Emit) -> "Callable[[Progress], None]":
+    """What tells of each piece of a download."""
+
     def count(progress: "Progress") -> None:
         if progress.total:
             emit(

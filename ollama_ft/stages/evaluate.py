@@ -6,7 +6,7 @@ Writes: evaluations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,10 @@ from ollama_ft.core.files import artefact, digest_bytes, freeze
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Evaluation, Run, Version
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.metrics import score
+from ollama_ft.kinds.metrics import score, stops, timings
 
 if TYPE_CHECKING:
+    from ollama_ft.runtime.answers import Answer
     from ollama_ft.runtime.client import Ollama
 
 GREEDY = {"temperature": 0, "seed": 0, "num_ctx": 4096}
@@ -46,6 +47,7 @@ class Answered:
     right: bool
     stopped: bool
     scores: dict[str, float]
+    times: dict[str, float] = field(default_factory=dict)  # see kinds' `timings`
 
 
 def test_suite(rows: Sequence[Conversation]) -> Suite:
@@ -133,10 +135,7 @@ def _ask(
         think=False,
         on_answer=count,
     )
-    return [
-        _answered(question, answer.text, answer.done and answer.done_reason == "stop")
-        for question, answer in zip(questions, served, strict=True)
-    ]
+    return [_answered(question, answer) for question, answer in zip(questions, served, strict=True)]
 
 
 def _budget(reference: str) -> int:
@@ -146,16 +145,18 @@ def _budget(reference: str) -> int:
     return 2 * (plain // 4 + len(reference.encode()) - plain) + ROOM
 
 
-def _answered(question: Conversation, text: str, stopped: bool) -> Answered:
-    scores = score(text, question)
+def _answered(question: Conversation, answer: "Answer") -> Answered:
+    stopped = answer.done and stops(answer.done_reason)
+    scores = score(answer.text, question)
     return Answered(
         question_digest=question.digest,
         question=question.question,
         expected=question.answer,
-        answer=text,
+        answer=answer.text,
         right=stopped and scores["contains"] >= 1.0,
         stopped=stopped,
         scores=scores,
+        times=timings(answer),
     )
 
 
