@@ -29,6 +29,7 @@ from ollama_ft.kinds.containers import Reading
 from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import Ollama, user_message
+from ollama_ft.runtime.memory import MayUnload, in_the_way, leave_all, room
 from ollama_ft.runtime.publish import point as move_tag
 from ollama_ft.stages import base as bases
 from ollama_ft.stages import convert as conversion
@@ -50,6 +51,7 @@ class Workshop:
     home: Home
     client: Ollama
     emit: Emit
+    may_unload: MayUnload = leave_all  # may a training send these models out of memory?
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +135,12 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
 
 def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson) -> Outcome:
     """Train, convert, publish, prove, evaluate and promote one version from rows."""
+    from ollama_ft.kinds.trainers.machine import find_device
     from ollama_ft.stages.train import prepare, train
 
     suite = evaluation.test_suite(frozen.rows)
+    device = find_device("auto")
+    guests = in_the_way(shop.client, device)
     v0 = row(shop.db, Version, _bare_base(shop.db, family))
     publishing.bring(shop.db, shop.home, shop.client, v0)
     prepared = prepare(
@@ -150,7 +155,8 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     dataset = datasets.freeze(shop.db, shop.home, family.name, frozen)
     shop.emit(Note(text=_describe(dataset, lesson.recipe)))
     shop.emit(Stage(name="train", text=f"LoRA, recipe {lesson.recipe_name}"))
-    run = train(shop.db, shop.home, prepared, dataset, shop.emit)
+    with room(shop.client, device, guests, shop.may_unload, shop.emit):
+        run = train(shop.db, shop.home, prepared, dataset, shop.emit)
     shop.emit(Stage(name="convert", text="writing the adapter as GGUF"))
     adapter = conversion.convert(shop.db, shop.home, run)
     version = publishing.register(shop.db, family, adapter)

@@ -80,8 +80,12 @@ class Context:
         return self.settings[key].value
 
     @contextmanager
-    def workshop(self) -> Iterator["Workshop"]:
-        """A workshop on the runtime that answers, with interrupted moves mended first."""
+    def workshop(self, *, unload: bool = False) -> Iterator["Workshop"]:
+        """A workshop on the runtime that answers, with interrupted moves mended first.
+
+        `unload`: a training may send models out of the runtime's memory; else somebody is asked.
+        """
+        from ollama_ft.cli.manners import asked
         from ollama_ft.cli.progress import Progress
         from ollama_ft.core.events import Note
         from ollama_ft.core.refs import resolve
@@ -99,7 +103,9 @@ class Context:
                 log=log,
             ) as client,
         ):
-            shop = Workshop(db=self.db, home=self.home, client=client, emit=emit)
+            shop = Workshop(
+                db=self.db, home=self.home, client=client, emit=emit, may_unload=asked(unload)
+            )
             for row in mend(shop):
                 tag = resolve(self.db, row.family).tag
                 emit(Note(text=f"finished an interrupted {row.action}: {tag} is live"))

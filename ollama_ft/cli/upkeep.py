@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import outcome_json, print_outcome, proof_line
 from ollama_ft.cli.tables import print_json, size, table
 from ollama_ft.cli.ways import way, way_options
@@ -94,9 +95,12 @@ def _json(arrival: "Arrival") -> dict[str, object]:
 @click.command("rebase")
 @click.argument("family", required=False)
 @click.option("--onto", metavar="MODEL", help="The new base; else what the old one's name is now.")
+@unload_option
 @as_json
 @pass_context
-def rebase_command(context: Context, family: str | None, onto: str | None, as_json: bool) -> None:
+def rebase_command(
+    context: Context, family: str | None, onto: str | None, unload: bool, as_json: bool
+) -> None:
     """Train a family again on a base that has moved, or on another.
 
     It learns what the live version learned, by the same recipe, and becomes live if it is proved
@@ -110,7 +114,7 @@ def rebase_command(context: Context, family: str | None, onto: str | None, as_js
     from ollama_ft.core import refs
 
     found = refs.family(context.db, family)
-    with context.home.lock(found.name), context.workshop() as shop:
+    with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         outcome = upkeep.rebase(shop, found, onto)
     if as_json:
         print_json(outcome_json(context.db, outcome))

@@ -156,7 +156,7 @@ def fetched(path: Path) -> int:
     if mark != _MARK or not path.is_file() or path.stat().st_size != size or not part:
         return 0
     counts = [count for (count,) in _COUNT.iter_unpack(known[_HEAD.size :])]
-    return min(sum(counts), int(size))
+    return int(min(sum(counts), size))
 
 
 def _boot() -> bytes:
