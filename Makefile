@@ -32,12 +32,14 @@ demo: .venv/ready
 	$(FT) history
 	$(FT) list
 
-SMALL := $(OUT)-small.jsonl
+SMALL := $(OUT)-small
 demo-routes:
-	head -n 96 data/faq.jsonl > $(SMALL)
+	mkdir -p $(SMALL)
+	head -n 32 data/faq.jsonl > $(SMALL)/first.jsonl
+	head -n 32 data/faq-more.jsonl > $(SMALL)/then.jsonl
 	for refused in adapters adapters,files adapters,files,registry,store; do \
-		OLLAMA_FT_EMBEDDED_REFUSE=$$refused $(MAKE) demo DATA=data/faq-more.jsonl MORE=$(SMALL) \
-			HOW="--set epochs=4 --set rank=8" || exit 1; \
+		OLLAMA_FT_EMBEDDED_REFUSE=$$refused $(MAKE) demo DATA=$(SMALL)/first.jsonl \
+			MORE=$(SMALL)/then.jsonl HOW="--set epochs=5 --set rank=8" || exit 1; \
 	done
 
 DATA     := data/faq.jsonl

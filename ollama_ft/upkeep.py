@@ -19,6 +19,7 @@ from ollama_ft.core.records import (
     Version,
 )
 from ollama_ft.core.refs import bare, live
+from ollama_ft.kinds.containers import Reading
 from ollama_ft.loop import Lesson, Outcome, Workshop, again, pointer, prove
 from ollama_ft.stages import base as bases
 from ollama_ft.stages import publish as publishing
@@ -106,7 +107,12 @@ def rebase(shop: Workshop, family: Family, onto: str | None) -> Outcome:
     )
     publishing.register(shop.db, moved, None)
     recipe = row(shop.db, RecipeText, run.recipe)
-    lesson = Lesson(files=(), format=None, recipe=read_recipe(recipe.text), recipe_name=recipe.name)
+    lesson = Lesson(
+        files=(),
+        reading=Reading(),
+        recipe=read_recipe(recipe.text),
+        recipe_name=recipe.name,
+    )
     return again(shop, moved, row(shop.db, Dataset, run.dataset), lesson)
 
 

@@ -1,19 +1,24 @@
 """Upkeep: a base that moved, and a family that moves with it."""
 
+import httpx
 import pytest
 
-from ollama_ft import upkeep
+from ollama_ft import loop, upkeep
 from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.errors import Conflict, NotFound, RuntimeRefused, RuntimeUnavailable
 from ollama_ft.core.events import silent
+from ollama_ft.core.files import digest_file
 from ollama_ft.core.recipe import Recipe, read_recipe
 from ollama_ft.core.records import Base, RecipeText, Version
 from ollama_ft.core.refs import bare, family
 from ollama_ft.core.sqlite import Database
 from ollama_ft.loop import Workshop
 from ollama_ft.runtime.client import Ollama
+from ollama_ft.runtime.host import parse_host
 from ollama_ft.runtime.launch import start_embedded
+from ollama_ft.runtime.publish import ensure_base
 from ollama_ft.stages import base as bases
+from ollama_ft.stages import doctor
 from ollama_ft.stages.promote import promote
 from ollama_ft.stages.publish import ANY
 from tests.rows import a_family, a_version, digest
@@ -159,3 +164,45 @@ def test_publish_all_tells_what_failed_and_goes_on(shop, monkeypatch):
 def test_a_recipe_is_read_back_as_it_was_stored():
     recipe = Recipe(rank=5, learning_rate=3e-4, target_modules=("q_proj", "v_proj"))
     assert read_recipe(recipe.text()) == recipe
+
+
+def test_doctor_says_what_a_runtime_lacks_and_the_command_that_brings_it(shop, ggufs, tmp_path):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(ggufs[0].read_bytes())
+    bot = loop.new(shop, "bot", str(path))
+    found = {f.name: f for f in doctor.examine_runtime(shop.db, shop.client)}
+    assert found["bot here"].text == "v0; latest is bot:v0"
+    assert found["in memory"].text == "no model"
+    assert all(f.ok for f in found.values())
+
+    shop.client.delete("bot:latest")
+    (finding,) = [f for f in doctor.examine_runtime(shop.db, shop.client) if not f.ok]
+    assert finding.text == "bot:latest is not bot:v0, which is live"
+    assert finding.mend == "ollama-ft publish --all"
+
+    shop.client.delete("bot:v0")
+    (finding,) = [f for f in doctor.examine_runtime(shop.db, shop.client) if not f.ok]
+    assert finding.text == "the runtime lacks bot:v0"
+
+    assert [a.problem for a in upkeep.publish_all(shop, [bot], ANY)] == [""]
+    shop.client.delete("tiny:latest")
+    ensure_base(shop.client, "tiny:latest", base_blob=digest_file(ggufs[1]), blob_path=ggufs[1])
+    found = {f.name: f for f in doctor.examine_runtime(shop.db, shop.client)}
+    assert all(f.ok for f in found.values())
+    assert found["tiny:latest"].mend == "to move with it: ollama-ft rebase bot"
+
+
+def test_doctor_knows_runtimes_that_are_too_old_for_a_family(db):
+    a_family(db)
+    db.execute("update bases set architecture = 'qwen3'")
+
+    def answer(request):
+        if request.url.path == "/api/version":
+            return httpx.Response(200, json={"version": "0.24.0"})
+        if request.url.path == "/api/ps":
+            return httpx.Response(200, json={"models": []})
+        return httpx.Response(404, json={"error": "not found"})
+
+    with Ollama(parse_host(""), transport=httpx.MockTransport(answer)) as client:
+        (finding,) = [f for f in doctor.examine_runtime(db, client) if not f.ok]
+    assert "Ollama 0.24.0 cannot run adapters on qwen3; 0.30 or newer can" in finding.text
