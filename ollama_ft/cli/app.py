@@ -25,7 +25,7 @@ SECTIONS = {
     "Make": {"new": "make", "train": "make", "resume": "make", "eval": "make"},
     "Ship": {"promote": "ship", "rollback": "ship", "run": "ship"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
-    "Data": {"data": "data", "base": "data"},
+    "Data": {"data": "data", "suite": "suite", "base": "data"},
     "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}

@@ -16,6 +16,7 @@ from ollama_ft.core.records import (
     Publication,
     RecipeText,
     Run,
+    Verdict,
     Version,
 )
 from ollama_ft.core.sqlite import Database
@@ -95,13 +96,23 @@ def _served(db: Database, version: Version) -> dict[str, Fields]:
     if proof := newest(db, Proof, version=version.key):
         checks = json.loads(proof.figures_json)
         found["proof"] = {"passed": bool(proof.passed), "digest": proof.digest} | checks
-    if evaluation := newest(db, Evaluation, version=version.key):
+    if evaluation := newest(db, Evaluation, version=version.key, suite=""):
         found["evaluation"] = {
             "right": f"{evaluation.right} of {evaluation.questions}",
             "perplexity of general text": evaluation.perplexity,
             "means": json.loads(evaluation.metrics_json),
             "suite": evaluation.suite_digest,
             "digest": evaluation.digest,
+        }
+    if verdict := newest(db, Verdict, version=version.key):
+        figures = json.loads(verdict.figures_json)
+        found["gate"] = {
+            "verdict": verdict.outcome,
+            "against": row(db, Version, verdict.against).tag,
+            "said": figures["headline"],
+            "because": figures["sentences"],
+            "gate": f"{verdict.gate} ({verdict.gate_digest})",
+            "accepted": json.loads(verdict.accepted_json),
         }
     return found
 
@@ -189,5 +200,5 @@ def _questions(db: Database, home: Home, one: Version, two: Version) -> list[Fie
 
 
 def _answers(db: Database, home: Home, version: Version) -> dict[str, Answered]:
-    evaluation = newest(db, Evaluation, version=version.key)
+    evaluation = newest(db, Evaluation, version=version.key, suite="")
     return {a.question_digest: a for a in answers(home, evaluation)} if evaluation else {}

@@ -1,5 +1,6 @@
 """Commands that make versions: new, train, resume, eval."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from ollama_ft.core.plugins import collect
 
 if TYPE_CHECKING:
     from ollama_ft.loop import Lesson, Outcome
+    from ollama_ft.stages.gate import Gate
 
 data_option = click.option(
     "--data",
@@ -24,6 +26,7 @@ data_option = click.option(
 )
 format_option = click.option("--format", "form", help="The data's format; else found out.")
 recipe_option = click.option("--recipe", help="A recipe's name, or a YAML file.")
+gate_option = click.option("--gate", help="When it may go live: a gate's name, or a YAML file.")
 set_option = click.option(
     "--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a key of the recipe."
 )
@@ -37,6 +40,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @format_option
 @recipe_option
 @set_option
+@gate_option
 @click.option("--system", help="The system message of every version; else the base's own.")
 @click.option("--parameter", "parameters", metavar="KEY=VALUE", multiple=True, help="As in Ollama.")
 @as_json
@@ -49,6 +53,7 @@ def new_command(
     form: str | None,
     recipe: str | None,
     changes: tuple[str, ...],
+    gate: str | None,
     system: str | None,
     parameters: tuple[str, ...],
     as_json: bool,
@@ -66,7 +71,7 @@ def new_command(
     name = family or derive_name(base)
     check_name(name)
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
-    lesson = _lesson(context, base, files, form, recipe, changes) if files else None
+    lesson = _lesson(context, base, files, form, recipe, changes, gate) if files else None
     with context.home.lock(name), context.workshop() as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
@@ -91,6 +96,7 @@ def new_command(
 @click.option("--anew", is_flag=True, help="Learn from --data alone, not from earlier data too.")
 @recipe_option
 @set_option
+@gate_option
 @as_json
 @pass_context
 def train_command(
@@ -101,11 +107,12 @@ def train_command(
     anew: bool,
     recipe: str | None,
     changes: tuple[str, ...],
+    gate: str | None,
     as_json: bool,
 ) -> None:
     """Train the next version from what the live one learned and --data.
 
-    It becomes live if it is proved and answers no fewer questions right than the live one.
+    It becomes live if it is proved and passes the gate; else it is kept as a candidate.
 
     \b
       ollama-ft train --data more.jsonl
@@ -118,7 +125,8 @@ def train_command(
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = replace(_lesson(context, base.name, files, form, recipe, changes), anew=anew)
+    lesson = _lesson(context, base.name, files, form, recipe, changes, gate)
+    lesson = replace(lesson, anew=anew)
     with context.home.lock(found.name), context.workshop() as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)
@@ -135,35 +143,40 @@ def train_command(
 
 @click.command("resume")
 @click.argument("family", required=False)
+@gate_option
 @as_json
 @pass_context
-def resume_command(context: Context, family: str | None, as_json: bool) -> None:
+def resume_command(context: Context, family: str | None, gate: str | None, as_json: bool) -> None:
     """Go on with an interrupted training, from its checkpoint."""
     from ollama_ft import loop
     from ollama_ft.core import refs
 
     found = refs.family(context.db, family)
     with context.home.lock(found.name), context.workshop() as shop:
-        outcome = loop.resume(shop, found)
+        outcome = loop.resume(shop, found, load_the_gate(context, gate))
         _print(context, outcome, as_json)
 
 
 @click.command("eval")
 @click.argument("ref", required=False)
+@click.option("--suite", "suites", multiple=True, help="Ask this suite instead; repeatable.")
 @as_json
 @pass_context
-def eval_command(context: Context, ref: str | None, as_json: bool) -> None:
+def eval_command(context: Context, ref: str | None, suites: tuple[str, ...], as_json: bool) -> None:
     """Ask a version the questions kept for it; score the answers."""
     from ollama_ft import loop
     from ollama_ft.core.refs import resolve
 
     version = resolve(context.db, ref)
     with context.home.lock(version.family), context.workshop() as shop:
-        evaluation = loop.evaluate(shop, version)
-    if as_json:
-        print_json(evaluation_json(version, evaluation))
+        evaluations = loop.evaluate(shop, version, suites)
+    if as_json and not suites:
+        print_json(evaluation_json(version, evaluations[0]))
+    elif as_json:
+        print_json({"evaluations": [evaluation_json(version, e) for e in evaluations]})
     else:
-        print_evaluation(version, evaluation)
+        for evaluation in evaluations:
+            print_evaluation(version, evaluation)
 
 
 def _lesson(
@@ -173,6 +186,7 @@ def _lesson(
     form: str | None,
     recipe: str | None,
     changes: tuple[str, ...],
+    gate: str | None,
 ) -> "Lesson":
     from ollama_ft.core.recipe import load_recipe
     from ollama_ft.loop import Lesson
@@ -189,7 +203,20 @@ def _lesson(
         format=form,
         recipe=load_recipe(name, context.home.texts("recipes"), _pairs("--set", changes)),
         recipe_name=name,
+        gate=load_the_gate(context, gate),
     )
+
+
+def load_the_gate(
+    context: Context, name: str | None, accepted: Mapping[str, str] | None = None
+) -> "Gate":
+    """The gate of this name (None: the setting's), with what somebody accepts."""
+    from ollama_ft.core.gates import load_gate
+    from ollama_ft.stages.gate import Gate
+
+    name = name or context.setting("gate")
+    rules = load_gate(name, context.home.texts("gates"))
+    return Gate(name=name, rules=rules, accepted=accepted or {})
 
 
 def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
@@ -212,7 +239,15 @@ def _value(text: str) -> object:
 
 
 def _print(context: Context, outcome: "Outcome", as_json: bool) -> None:
+    """Print the outcome; if the gate said no, raise what it said."""
+    from ollama_ft.core.catalog import row
+    from ollama_ft.core.records import Version
+    from ollama_ft.stages.gate import refusal
+
     if as_json:
         print_json(outcome_json(context.db, outcome))
     else:
         print_outcome(context.db, context.home, outcome)
+    live = row(context.db, Version, outcome.verdict.against)
+    if refused := refusal(outcome.verdict, outcome.version, live):
+        raise refused

@@ -83,6 +83,7 @@ class Dataset(Record):
     duplicates: int  # rows dropped because an equal one is in
     conflicts: int  # questions that came with two answers; the newest is kept
     sources_json: str  # file name -> rows read
+    banned: int = 0  # rows that are a suite's question, and so are not learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +189,7 @@ class Evaluation(Record):
     perplexity: float | None  # on general text; None for a version made without the trainer
     digest: str
     metrics_json: str
+    suite: str = ""  # the suite's name; "" = the test questions of the family's data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,58 @@ class Promotion(Record):
     digest: str  # of `family:latest`, read back from the runtime
 
 
+@dataclass(frozen=True, kw_only=True)
+class FrozenSuite(Record):
+    """Frozen questions under a name; the newest row of a name is the suite.
+
+    Whatever stood in any row is never learned again. `digest` names the JSONL with the questions.
+    """
+
+    table = "suites"
+    name: str
+    family: str  # "" = asked of every family
+    kind: str  # "domain" | "general" | "safety" | "must-not-forget"
+    digest: str
+    questions: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply(Record):
+    """What a version answered to one prompt, greedily: it is never asked the same again.
+
+    Digests, not ids: the same version in another family, the same question in another suite.
+    """
+
+    table = "replies"
+    version_digest: str
+    prompt_digest: str  # of the turns that it was shown
+    options_digest: str  # of the options that it was asked with
+    text: str
+    done_reason: str  # "stop", or why it did not end by itself; "" = broken off
+    prompt_tokens: int
+    answer_tokens: int
+    prompt_seconds: float
+    answer_seconds: float
+    total_seconds: float
+    load_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Record):
+    """The gate's decision about a version, with every figure; `digest` names what it rests on."""
+
+    table = "verdicts"
+    version: int
+    against: int  # the version that was live
+    gate: str
+    gate_digest: str
+    outcome: str  # "pass" | "fail" | "inconclusive"
+    digest: str
+    accepted_json: str  # must-not-forget question → the reason why it may be lost
+    figures_json: str
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -231,4 +285,7 @@ RECORDS: tuple[type[Record], ...] = (
     Evaluation,
     Intent,
     Promotion,
+    FrozenSuite,
+    Reply,
+    Verdict,
 )

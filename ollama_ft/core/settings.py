@@ -12,11 +12,13 @@ DEFAULTS = {
     "host": "",
     "recipe": "",
     "progress": "auto",
+    "gate": "default",
 }
 MEANINGS = {
     "host": "The runtime's address; empty = OLLAMA_HOST, then the default, then embedded.",
     "recipe": "The recipe for `new` and `train`; empty = the one the base's family names.",
     "progress": "auto | plain | json | none",
+    "gate": "When a version may go live: a gate's name, or a YAML file.",
 }
 
 

@@ -8,7 +8,7 @@ the split where it is when others come, since the split hangs on the row's own q
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Frozen:
     conflicts: int = 0
     sources: Mapping[str, int] = field(default_factory=dict)  # file → rows read
     parent: int | None = None  # the dataset that these rows were added to
+    banned: int = 0  # rows left out because a suite asks them
 
     @property
     def content(self) -> bytes:
@@ -52,15 +53,22 @@ class Frozen:
 
 
 def gather(
-    home: Home, files: Sequence[Path], *, onto: Dataset | None, format: str | None = None
+    home: Home,
+    files: Sequence[Path],
+    *,
+    onto: Dataset | None,
+    format: str | None = None,
+    banned: Container[Conversation] = (),
 ) -> Frozen:
     """Join the rows of `files` to those of `onto` (None: begin anew). Nothing is written.
+
+    A row that is `banned`, since a suite asks it, is left out unless it is a test row.
 
     Raises BadInput for the first row that is not fit; NotEnoughData below LEAST rows to train on.
     """
     counts: dict[str, int] = {}
     fresh = [row for path in files for row in _read(path, format, counts)]
-    frozen = build(fresh, load(home, onto) if onto else ())
+    frozen = without(build(fresh, load(home, onto) if onto else ()), banned)
     _check_enough(frozen)
     return replace(frozen, sources=counts, parent=onto.id if onto else None)
 
@@ -83,6 +91,7 @@ def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
             duplicates=frozen.duplicates,
             conflicts=frozen.conflicts,
             sources_json=json.dumps(frozen.sources, ensure_ascii=False, sort_keys=True),
+            banned=frozen.banned,
         ),
     )
 
@@ -129,6 +138,12 @@ def build(rows: Iterable[Conversation], previous: Iterable[Conversation] = ()) -
         duplicates=duplicates,
         conflicts=conflicts,
     )
+
+
+def without(frozen: Frozen, banned: Container[Conversation]) -> Frozen:
+    """The dataset without the rows that would teach what a suite asks; pure."""
+    kept = tuple(row for row in frozen.rows if row.split == "test" or row not in banned)
+    return replace(frozen, rows=kept, banned=frozen.banned + len(frozen.rows) - len(kept))
 
 
 def _read(path: Path, format: str | None, counts: dict[str, int]) -> Iterable[Conversation]:
