@@ -66,7 +66,7 @@ class Outcome:
     before: Evaluation  # of the version that was live; the base's, if that was
     after: Evaluation
     verdict: Verdict
-    promoted: bool  # by the gate alone: whether the verdict was "pass"
+    promoted: bool  # by the gate, or earlier
 
 
 def new(
@@ -182,8 +182,7 @@ def prove(shop: Workshop, version: Version, v0: Version, route: str | None = Non
 def _judge(
     shop: Workshop, version: Version, proof: Proof, v0: Version, test: Suite, gate: Gate
 ) -> Outcome:
-    current = live(shop.db, version.family)
-    before = current.version if current else v0
+    before = _before(shop.db, version, v0)
     (base,) = evaluate_all(shop, v0, [test])
     verdict, trial = hold(shop, gate, version, before, test)
     outcome = Outcome(
@@ -193,7 +192,7 @@ def _judge(
         before=trial.before,
         after=trial.after,
         verdict=verdict,
-        promoted=verdict.outcome == "pass",
+        promoted=verdict.outcome == "pass" or _is_live(shop.db, version),
     )
     if outcome.promoted:
         shop.emit(Stage(name="promote", text=f"{version.family}:latest → {version.tag}"))
@@ -308,6 +307,19 @@ def _steps_to(db: Database, family: Family, target: Version) -> int:
             mend=f"ollama-ft promote {target.tag}",
         )
     return steps
+
+
+def _before(db: Database, version: Version, v0: Version) -> Version:
+    """What the version has to be better than: the live one, or what was live when it was made."""
+    current = live(db, version.family)
+    if current and current.version.key != version.key:
+        return current.version
+    return row(db, Version, version.parent) if current and version.parent else v0
+
+
+def _is_live(db: Database, version: Version) -> bool:
+    current = live(db, version.family)
+    return current is not None and current.version.key == version.key
 
 
 def _number_zero(db: Database, family: Family) -> int:

@@ -47,6 +47,8 @@ def pairs(*, both=0, gained=0, lost=0, neither=0, new=False, name="q", per_clust
             score_before=before,
             score_after=after,
             new=new,
+            said_before=bool(before),
+            said_after=bool(after),
         )
         for n, (before, after) in enumerate(outcomes)
     )
@@ -123,6 +125,27 @@ def test_a_general_suite_that_is_too_small_leaves_it_open():
     ruling = rule(pairs(both=40, gained=50), general=pairs(both=20, gained=1, lost=1))
     assert (ruling.outcome, ruling.because) == ("inconclusive", ("general",))
     assert f"{ruling.needed['general']} more general questions" in headline(ruling, "v2", "v1")
+
+
+def test_forgetting_that_hides_behind_answers_without_end_is_told():
+    found = tuple(
+        Pair(
+            id=str(n),
+            question="?",
+            cluster=str(n),
+            right_before=n < 30,
+            right_after=n < 32,
+            score_before=0,
+            score_after=0,
+            said_before=n < 60,
+            said_after=n < 32,
+        )
+        for n in range(90)
+    )
+    ruling = rule(pairs(gained=50), general=found)
+    assert ruling.outcome == "pass"
+    (line,) = [line for line in sentences(ruling, "v1", "v0") if line.startswith("general")]
+    assert line.endswith("were answers allowed to go on, it would be 32, before 60.")
 
 
 def test_safety_has_a_margin_of_its_own():

@@ -249,5 +249,6 @@ def _print(context: Context, outcome: "Outcome", as_json: bool) -> None:
     else:
         print_outcome(context.db, context.home, outcome)
     live = row(context.db, Version, outcome.verdict.against)
-    if refused := refusal(outcome.verdict, outcome.version, live):
+    refused = refusal(outcome.verdict, outcome.version, live)
+    if refused and not outcome.promoted:
         raise refused

@@ -53,13 +53,15 @@ def print_verdict(verdict: Verdict) -> None:
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """A verdict as an object, with every figure."""
-    return {
+    body = {
         "outcome": verdict.outcome,
         "gate": verdict.gate,
         "gate_digest": verdict.gate_digest,
         "accepted": json.loads(verdict.accepted_json),
         "digest": verdict.digest,
-    } | json.loads(verdict.figures_json)
+    }
+    figures: dict[str, Any] = json.loads(verdict.figures_json)
+    return body | figures
 
 
 def _print_answers(db: "Database", home: Home, outcome: "Outcome") -> None:

@@ -36,6 +36,8 @@ class Pair:
     score_before: float
     score_after: float
     new: bool = False  # the live version was not taught this answer
+    said_before: bool = False  # the reference was said, though the answer may not have ended
+    said_after: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,8 @@ class Finding:
     loss_luck: float  # how often luck alone would lose as much
     margin: float
     weight: float  # questions of these clusters that tell as much as one independent question
+    said_before: int  # answers with the reference in them, those that did not end included
+    said_after: int
 
     @property
     def difference(self) -> float:
@@ -211,6 +215,8 @@ def _examine(rules: GateRules, name: str, kind: str, pairs: Sequence[Pair]) -> F
         loss_luck=loss_luck,
         margin=rules.margin(kind),
         weight=weight,
+        said_before=sum(pair.said_before for pair in pairs),
+        said_after=sum(pair.said_after for pair in pairs),
     )
 
 

@@ -72,12 +72,20 @@ def _held(finding: Finding) -> str:
         f"{finding.name}: {finding.after:.0f} of {finding.questions} right, "
         f"before {finding.before:.0f}"
     )
-    if finding.no_worse:
-        worst = max(0.0, -finding.low)
-        return (
-            f"{start}: no more than {_points(worst)} of 100 lost, {_points(finding.margin)} may be."
-        )
-    return f"{start}: up to {_points(-finding.low)} of 100 lost, {_points(finding.margin)} may be."
+    word = "no more than" if finding.no_worse else "up to"
+    lost = f"{word} {_points(max(0.0, -finding.low))} of 100 lost"
+    return f"{start}: {lost}, {_points(finding.margin)} may be.{_unended(finding)}"
+
+
+def _unended(finding: Finding) -> str:
+    # A base that rambles fails by the rule that answers must end, and hides what was forgotten.
+    forgotten = finding.said_before - finding.said_after
+    if finding.kind != "general" or forgotten <= finding.margin * finding.questions:
+        return ""
+    return (
+        f" Take note: were answers allowed to go on, it would be {finding.said_after}, "
+        f"before {finding.said_before}."
+    )
 
 
 def _points(share: float) -> str:

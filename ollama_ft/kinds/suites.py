@@ -132,8 +132,9 @@ class Banned:
     questions: frozenset[bytes]  # Conversation.question_key
     clusters: frozenset[str]
 
-    def __contains__(self, row: Conversation) -> bool:
+    def __contains__(self, row: object) -> bool:
         """Whether this row is, or hangs together with, a question of a suite."""
+        assert isinstance(row, Conversation), "only conversations can be banned"
         return row.question_key in self.questions or (
             bool(row.cluster) and row.cluster in self.clusters
         )

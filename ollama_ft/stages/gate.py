@@ -148,6 +148,8 @@ def _asked(
                 cluster=cluster_of(question),
                 right_before=before[question.digest]["right"],
                 right_after=after[question.digest]["right"],
+                said_before=before[question.digest]["scores"]["contains"] >= 1,
+                said_after=after[question.digest]["scores"]["contains"] >= 1,
                 score_before=_score(rules, before[question.digest]),
                 score_after=_score(rules, after[question.digest]),
                 new=bool(learned)
