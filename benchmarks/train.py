@@ -94,6 +94,7 @@ def check(case: str, found: dict[str, dict[str, Any]]) -> list[str]:
 def run(arguments: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.train_runs", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": arguments[4], "HF_HUB_OFFLINE": "1"}
+    environment.pop("GOMP_SPINCOUNT", None)  # what tests.conftest sets, for many small processes
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         sys.exit(f"{arguments[0]} failed:\n{done.stderr[-3000:]}")
@@ -109,16 +110,16 @@ def speed(figures: dict[str, Any]) -> float:
 
 def show(title: str, figures: dict[str, Any], peak: dict[str, float]) -> None:
     tokens, seconds = figures["step_tokens"][WARM:], figures["step_seconds"][WARM:]
-    cpu = figures["step_cpu_seconds"][WARM:]
-    share = 0.0
+    cpu, share = "-", "-"  # not known of the peers
+    if spent := figures["step_cpu_seconds"][WARM:]:
+        cpu = f"{statistics.fmean(spent):.2f}"
     if flops := figures["flops"][WARM:]:
         reached = speed(figures) * sum(flops) / sum(tokens)
-        share = reached / peak.get(figures["dtype"], peak["fp32"])
+        share = f"{reached / peak.get(figures['dtype'], peak['fp32']):.0%}"
     name = f"{title} ({figures['dtype']})" if "chooses" in title else title
     print(
-        f"{name:32}{speed(figures):8.0f}{sum(seconds) / len(seconds):8.2f}"
-        f"{sum(cpu) / max(1, len(cpu)):8.2f}{figures['peak_bytes'] / 1e6:9.0f}{share:9.0%}"
-        f"{figures['whole_seconds']:9.0f}",
+        f"{name:32}{speed(figures):8.0f}{statistics.fmean(seconds):8.2f}{cpu:>8}"
+        f"{figures['peak_bytes'] / 1e6:9.0f}{share:>9}{figures['whole_seconds']:9.0f}",
         flush=True,
     )
 

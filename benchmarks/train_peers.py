@@ -101,7 +101,7 @@ def _environment(name: str) -> Path:
     pip = [str(python), "-m", "pip", "install", "--quiet"]
     # The torch that we run on, so that the same kernels are compared.
     subprocess.run([*pip, f"torch=={version('torch').split('+')[0]}"], check=True)
-    subprocess.run([*pip, name, "psutil"], check=True, capture_output=True, text=True)
+    subprocess.run([*pip, name, "peft"], check=True, capture_output=True, text=True)
     if name == "llamafactory":
         remove = [
             str(python),

@@ -51,7 +51,7 @@ def run_ours(name: str, case: str, gguf: Path, steps: int, threads: int, precisi
     from ollama_ft.kinds.trainers.checkpoint import Progress
     from ollama_ft.kinds.trainers.job import Job, Step
     from ollama_ft.kinds.trainers.lora import fit
-    from ollama_ft.kinds.trainers.machine import choose, computing, measured
+    from ollama_ft.kinds.trainers.machine import choose, computing, give_back_memory, measured
     from ollama_ft.kinds.trainers.model import Scorer, adapt
     from ollama_ft.kinds.trainers.quiet import quiet
 
@@ -82,6 +82,7 @@ def run_ours(name: str, case: str, gguf: Path, steps: int, threads: int, precisi
             batches = in_batches(case, rows)
             scorer = Scorer(adapt(base, recipe, SEED, "bench"), rows)
             figures.packed = scorer.packed
+            give_back_memory()
             fit(scorer, job, Progress(choice=choice), watch)
             for batch in batches:
                 made = scorer.batch(batch)

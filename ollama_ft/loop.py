@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ft.core.catalog import newest, row
-from ollama_ft.core.errors import BadInput, Conflict, NotEnoughData, ProofFailed
+from ollama_ft.core.errors import (
+    BadInput,
+    Conflict,
+    NotFound,
+    ProofFailed,
+    RuntimeUnavailable,
+    Unsupported,
+)
 from ollama_ft.core.events import Note, Stage
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import (
@@ -26,6 +33,8 @@ from ollama_ft.core.records import (
 )
 from ollama_ft.core.refs import live
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.containers import Reading
+from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.kinds.suites import Suite
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import user_message
@@ -35,6 +44,7 @@ from ollama_ft.stages import convert as conversion
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import family as families
 from ollama_ft.stages import gate as gates
+from ollama_ft.stages import knowledge
 from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import suite as suites
@@ -49,7 +59,7 @@ class Lesson:
     """What a family is to be taught, and how."""
 
     files: tuple[Path, ...]
-    format: str | None
+    reading: Reading
     recipe: Recipe
     recipe_name: str
     gate: Gate
@@ -113,12 +123,13 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
     Raises ProofFailed if it is not proved; it is kept too.
     """
     shop.emit(Stage(name="dataset", text="reading " + ", ".join(f.name for f in lesson.files)))
-    onto = None if lesson.anew else _learned(shop.db, family)
+    onto = None if lesson.anew else _learned(shop, family)
     frozen = datasets.gather(
         shop.home,
         lesson.files,
         onto=onto,
-        format=lesson.format,
+        reading=lesson.reading,
+        db=shop.db,
         banned=suites.banned(shop.db, shop.home, family.name),
     )
     return make(shop, family, frozen, lesson)
@@ -129,11 +140,6 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     from ollama_ft.stages.train import prepare, train
 
     test = suites.of_test_rows(frozen.rows, family.name)
-    if not test.questions:
-        raise NotEnoughData(
-            "The dataset has no test question, so nothing can be measured.",
-            mend="add more rows; one in ten is kept for the test",
-        )
     v0 = row(shop.db, Version, _number_zero(shop.db, family))
     publishing.bring(shop.db, shop.home, shop.client, v0)
     prepared = prepare(
@@ -209,7 +215,7 @@ def resume(shop: Workshop, family: Family, gate: Gate) -> Outcome:
     from ollama_ft.stages.train import unfinished
 
     dataset, recipe, name = unfinished(shop.db, shop.home, family)
-    lesson = Lesson(files=(), format=None, recipe=recipe, recipe_name=name, gate=gate)
+    lesson = Lesson(files=(), reading=Reading(), recipe=recipe, recipe_name=name, gate=gate)
     return again(shop, family, dataset, lesson)
 
 
@@ -231,6 +237,49 @@ def ask(
     """Ask a version one question, as anybody would who talks to the runtime."""
     publishing.bring(shop.db, shop.home, shop.client, version)
     return shop.client.chat(version.tag, user_message(question), on_text=on_text, think=False)
+
+
+def learn_documents(
+    shop: Workshop, paths: Sequence[Path], family: str, embedder: str
+) -> tuple[knowledge.Added, int]:
+    """Put documents on the shelf and embed them; return what was added, and how many chunks have
+    a new vector. Where the embedding model cannot be had, their words alone are found.
+
+    Raises NotFound, Unsupported or BadInput for paths that cannot be read.
+    """
+    from ollama_ft.kinds.embedding import bring
+
+    shop.emit(Stage(name="embedder", text=f"bringing {embedder} to {shop.client.address}"))
+    known = bases.known_base(shop.home, embedder)
+    try:
+        model = bring(shop.home, shop.client, known, bases.counter(shop.emit))
+    except (NotFound, RuntimeUnavailable, Unsupported, ImportError) as error:
+        shop.emit(Note(text=f"no embedding model: words alone will be found. {error}"))
+        model = None
+    row = knowledge.register(shop.db, model) if model else None
+    shop.emit(Stage(name="read", text=", ".join(path.name for path in paths)))
+    added = knowledge.add(shop.db, shop.home, paths, shop.emit, family=family, embedder=row)
+    return added, knowledge.embed(shop.db, shop.client, row, shop.emit) if row else 0
+
+
+def ask_with_sources(
+    shop: Workshop, version: Version, question: str, k: int, on_text: Callable[[str], None] | None
+) -> tuple[Answer, list[Passage]]:
+    """Ask a version a question with what its family's documents hold about it.
+
+    Raises NotFound if they hold nothing at all.
+    """
+    from ollama_ft.serve.knowledge import retrieve
+
+    found = retrieve(shop.db, shop.home, shop.client, version.family, question, k, emit=shop.emit)
+    if not found:
+        raise NotFound(
+            f"No document of {version.family}'s says anything about it.",
+            mend="ollama-ft knowledge add FILE",
+        )
+    publishing.bring(shop.db, shop.home, shop.client, version)
+    messages = with_context(user_message(question), found)
+    return shop.client.chat(version.tag, messages, on_text=on_text, think=False), found
 
 
 def promote(
@@ -287,12 +336,12 @@ def failed_checks(proof: Proof) -> str:
     return ", ".join(name for name, check in checks.items() if not check["passed"]) or "none"
 
 
-def _learned(db: Database, family: Family) -> Dataset | None:
+def _learned(shop: Workshop, family: Family) -> Dataset | None:
     """What the live version was taught; the family's newest data if that is the bare base."""
-    current = live(db, family.name)
+    current = live(shop.db, family.name)
     if current and current.version.dataset:
-        return row(db, Dataset, current.version.dataset)
-    return newest(db, Dataset, family=family.name)
+        return row(shop.db, Dataset, current.version.dataset)
+    return datasets.newest_here(shop.db, shop.home, family.name)
 
 
 def _steps_to(db: Database, family: Family, target: Version) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ollama_ft.core.catalog import newest, row
+from ollama_ft.core.catalog import row
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Note, Stage
 from ollama_ft.core.records import Dataset, Evaluation, Verdict, Version
@@ -51,13 +51,15 @@ def evaluate_all(shop: Workshop, version: Version, asked: Sequence[Suite]) -> li
 
 
 def own_questions(shop: Workshop, *versions: Version) -> Suite:
-    """The test questions of the first of these versions that was taught anything.
+    """The test questions of the first of these versions whose data is here.
 
-    Raises NotFound if none was, and the family has no data either.
+    Raises NotFound if that is none, and the family has no other data; NotEnoughData if there is no
+    test question in it.
     """
     family = versions[0].family
-    taught = next((v.dataset for v in versions if v.dataset), None)
-    dataset = row(shop.db, Dataset, taught) if taught else newest(shop.db, Dataset, family=family)
+    taught = (row(shop.db, Dataset, v.dataset) for v in versions if v.dataset)
+    here = (d for d in taught if datasets.is_here(shop.home, d))
+    dataset = next(here, None) or datasets.newest_here(shop.db, shop.home, family)
     if dataset is None:
         raise NotFound(
             f"{family} has no data yet, so there are no questions.",

@@ -9,6 +9,7 @@ from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput, Conflict, NotEnoughData, NotFound
 from ollama_ft.core.records import Dataset
 from ollama_ft.kinds.report import check, summarise
+from ollama_ft.kinds.splits import group_rows
 from ollama_ft.stages.dataset import LEAST, build, freeze, gather, load
 
 
@@ -180,3 +181,87 @@ def test_the_report_measures_lengths_scripts_and_roles():
     assert report.answers.longest_at == "row 3"
     assert report.scripts == {"Latin": 2, "Chinese": 1}
     assert report.roles == {"user": 3, "assistant": 3}
+
+
+def split_of(frozen, question: str) -> str | None:
+    return next(row.split for row in frozen.rows if row.question == question)
+
+
+def test_a_question_and_its_copy_with_a_typo_are_on_one_side():
+    rows = [asked(f"Where do I find the manual of the {n} lamp?", f"In {n}.") for n in NAMES]
+    copies = [asked(row.question.replace("manual", "manul"), row.answer) for row in rows]
+    frozen = build([*rows, *copies])
+    assert build([*copies, *rows]) == frozen
+    assert {split_of(frozen, row.question) for row in rows} == {"train", "validation", "test"}
+    for row, copy in zip(rows, copies, strict=True):
+        assert split_of(frozen, row.question) == split_of(frozen, copy.question)
+
+
+NAMES = [
+    "amber",
+    "basalt",
+    "cobalt",
+    "damson",
+    "ebony",
+    "fennel",
+    "garnet",
+    "hazel",
+    "indigo",
+    "jasper",
+    "kelp",
+    "lilac",
+    "madder",
+    "nutmeg",
+    "ochre",
+    "pearl",
+    "quartz",
+    "russet",
+    "sorrel",
+    "teal",
+    "umber",
+    "violet",
+    "walnut",
+    "yarrow",
+    "zinnia",
+]
+
+
+def test_a_new_row_joins_the_split_of_what_it_is_near_to():
+    question, typo = "Where do I find the manual?", "Where do I find the manul?"
+    for split in ("train", "validation", "test"):
+        assert split_of(build([asked(typo)], [asked(question, split=split)]), typo) == split
+        assert split_of(build([asked(typo), asked(question, split=split)]), typo) == split
+
+
+def test_where_a_new_row_joins_two_groups_the_older_wins():
+    old, new = (
+        asked("abcdefghijklmnopqrst", split="test"),
+        asked("abcdefghijklmnopqXYZ", split="train"),
+    )
+    between = asked("abcdefghijklmnopqrYZ")
+    for first, second in ((old, new), (new, old)):
+        ages = {first.question_key: 1, second.question_key: 2}
+        frozen = build([between], [old, new], lambda ages=ages: ages)
+        assert split_of(frozen, between.question) == first.split
+        assert [split_of(frozen, row.question) for row in (old, new)] == ["test", "train"]
+
+
+def test_the_ages_of_rows_are_those_of_the_datasets_they_came_with(db, home, tmp_path):
+    old, new = (
+        asked("abcdefghijklmnopqrst", split="test"),
+        asked("abcdefghijklmnopqXYZ", split="train"),
+    )
+    first = put(db, home, "bot", [write(tmp_path / "1.jsonl", [*many(40), old])])
+    second = put(db, home, "bot", [write(tmp_path / "2.jsonl", [new])], onto=first)
+    file = write(tmp_path / "3.jsonl", [asked("abcdefghijklmnopqrYZ")])
+    frozen = gather(home, [file], onto=second, db=db)
+    assert split_of(frozen, "abcdefghijklmnopqrYZ") == "test"
+
+
+def test_phrasings_of_one_question_are_not_one_group():
+    rows = [
+        asked("Who founded Brackenfold?", "Ada."),
+        asked("Which people started the Brackenfold company?", "Ada."),
+        asked("Tell me the names of the founders of Brackenfold.", "Ada."),
+    ]
+    assert len(set(group_rows(rows).first)) == 3

@@ -176,7 +176,7 @@ def test_our_own_runtime_ends_when_its_parent_is_killed(models, tmp_path):
 
 def test_an_open_door_is_used_and_a_second_runtime_is_not_started(use, said, models, tmp_path):
     with launch.start_embedded(models, tmp_path / "log") as address, leave_door(models, address):
-        assert open_door(models) == address
+        assert open_door(models).address == address
         with use(host="embedded") as client:
             assert client.address == address
         assert Ollama(address).version()  # it is not ours to end

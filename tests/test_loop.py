@@ -18,7 +18,7 @@ from ollama_ft.runtime.store import Store
 pytestmark = pytest.mark.slow
 
 MORE = shipped() / "data" / "faq-more.jsonl"
-QUICK = ("--set", "epochs=4", "--set", "variants=1", "--set", "rank=8")
+QUICK = ("--set", "epochs=4", "--set", "rank=8")
 QUESTION = "Which device was the first that Brackenfold sold?"
 
 

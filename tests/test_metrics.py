@@ -1,8 +1,23 @@
 import pytest
 
 from ollama_ft.core.conversation import Conversation, Message
+from ollama_ft.core.errors import BadInput
 from ollama_ft.core.plugins import collect
-from ollama_ft.kinds.metrics import contains, exact, length, score, stops, token_f1, tokens
+from ollama_ft.kinds.metrics import (
+    CorpusMetric,
+    Metric,
+    Served,
+    contains,
+    exact,
+    find,
+    length,
+    measure,
+    regex,
+    score,
+    stops,
+    token_f1,
+    tokens,
+)
 
 
 def asked(reference: str, *accept: str) -> Conversation:
@@ -78,7 +93,60 @@ def test_only_a_generation_that_ends_by_itself_stops():
     assert not any(stops(reason) for reason in ("length", "", "load", "unload"))
 
 
-def test_an_answer_has_a_score_by_every_metric_that_came_in():
+def test_the_default_scores_are_the_cheap_ones():
     scores = score("nine days", asked("Nine days."))
     assert scores == {"exact": 1, "contains": 1, "token_f1": 1, "length": 2}
-    assert set(scores) == set(collect("metrics"))
+
+
+def test_every_metric_says_in_its_type_whether_it_takes_one_answer_or_all():
+    for name, loaded in collect("metrics").items():
+        assert isinstance(loaded.thing, Metric | CorpusMetric)
+        assert loaded.thing.name == name
+        assert loaded.thing.measure.__doc__, f"{name} does not say where it comes from"
+
+
+@pytest.mark.parametrize(
+    ("answer", "accept", "value"),
+    [
+        ("It takes 9 days.", ("re:[0-9]+ days?",), 1),
+        ("It takes nine days.", ("re:[0-9]+ days?",), 0),
+        ("NINE days", ("re:(?i)nine",), 1),
+        ("NINE days", ("re:nine",), 0),  # as it is written
+        ("一共３天", ("re:[3３]天", "re:三天"), 1),  # any of them
+        ("nine days", ("nine",), None),  # no pattern: does not apply
+    ],
+)
+def test_regex_searches_for_the_patterns_of_accept(answer, accept, value):
+    assert regex(answer, asked("x", *accept)) == value
+
+
+@pytest.mark.parametrize("pattern", ["re:(", "re:(a|aa)+\\d"])
+def test_a_pattern_that_is_none_or_takes_for_ever_is_named(pattern, monkeypatch):
+    monkeypatch.setattr("ollama_ft.kinds.metrics.matching.PATIENCE", 0.1)
+    with pytest.raises(BadInput, match="cannot be used"):
+        regex("a" * 40 + "b", asked("x", pattern))
+
+
+def test_an_unknown_metric_is_refused_with_the_known_ones():
+    with pytest.raises(BadInput, match=r"no metric 'blue'\. Known: .*bleu"):
+        find(("bleu", "blue"))
+
+
+def test_a_metric_whose_library_is_missing_says_what_to_install(monkeypatch):
+    def needs_a_library(answer, question):
+        import no_such_library_anywhere  # noqa: F401
+
+    served = [Served(question=asked("x"), answer="x", stopped=True)]
+    with pytest.raises(BadInput, match="needs no_such_library_anywhere") as caught:
+        measure(Metric(name="rare", measure=needs_a_library), served)
+    assert caught.value.mend == "pip install 'ollama-ft[eval]'"
+
+
+def test_a_metric_of_answers_is_their_mean_over_the_questions_it_applies_to():
+    served = [
+        Served(question=asked("x", *accept), answer="9", stopped=True)
+        for accept in (("re:9",), ("re:8",), ("nine",))
+    ]
+    (metric,) = find(("regex",))
+    assert measure(metric, served) == 1 / 2
+    assert measure(metric, served[2:]) is None

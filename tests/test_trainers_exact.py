@@ -5,7 +5,7 @@ import torch
 
 from ollama_ft.kinds.trainers import attention, head
 from ollama_ft.kinds.trainers.batching import (
-    ROUND,
+    LEAST_FILL,
     in_order,
     make_batch,
     plan_batches,
@@ -67,8 +67,18 @@ def test_the_prefix_is_in_the_line_once() -> None:
     batch = make_batch(some)
     alone = sum(len(row) - 9 for row in some)
     assert batch.prefix == 9
-    assert batch.ids.shape[1] == -(-(9 + alone) // ROUND) * ROUND
+    assert batch.ids.shape[1] == -(-(9 + alone) // LEAST_FILL) * LEAST_FILL
     assert batch.row_tokens == sum(map(len, some))
+
+
+def test_lines_have_few_lengths_and_little_filler() -> None:
+    def line(length: int) -> int:
+        answer = (1,) * (length - 1)
+        return make_batch((Row(prompt=(5,), answer=answer),)).ids.shape[1]
+
+    lengths = range(300, 1200)
+    assert len({line(length) for length in lengths}) < 40
+    assert all(length <= line(length) < 1.07 * length + 1 for length in lengths)
 
 
 def test_every_row_keeps_the_token_that_asks_for_its_answer() -> None:

@@ -76,6 +76,20 @@ def test_the_plan_before_it_starts_is_the_whole_of_it(tmp_path: Path) -> None:
     assert not make_plan(job(tmp_path, valid=())).validates_after(12)
 
 
+def test_a_row_has_its_stand_in_in_the_pass_that_names_one_and_in_no_other(tmp_path: Path) -> None:
+    plain = job(tmp_path)
+    other = Row(prompt=(5, 6, 7), answer=(8,))
+    some = replace(plain, asked=({}, {3: other}))
+    planned = make_plan(plain), make_plan(some)
+    a_pass = planned[0].steps // 4
+    for number in range(4):
+        steps = range(number * a_pass, (number + 1) * a_pass)
+        was, now = ([row for step in steps for row in plan.batch(step)] for plan in planned)
+        swapped = [other if row == plain.train[3] and number == 1 else row for row in was]
+        assert now == swapped
+    assert some.identity != plain.identity
+
+
 def test_the_adapter_is_peft_s_and_says_what_the_trainer_computed(tmp_path: Path) -> None:
     from peft import PeftModel
 

@@ -25,8 +25,18 @@ SECTIONS = {
     "Make": {"new": "make", "train": "make", "resume": "make", "eval": "make"},
     "Ship": {"promote": "ship", "rollback": "ship", "run": "ship"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
+    "Judge": {"compare": "compare", "rate": "compare"},
     "Data": {"data": "data", "suite": "suite", "base": "data"},
+    "Learn": {"serve": "serve", "logs": "logs", "feedback": "feedback", "review": "feedback"},
     "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
+    "Travel": {
+        "export": "travel",
+        "import": "travel",
+        "push": "travel",
+        "pull": "travel",
+        "keys": "keys",
+    },
+    "Know": {"ask": "knowledge", "knowledge": "knowledge"},
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}
 

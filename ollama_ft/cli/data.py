@@ -59,13 +59,11 @@ def show(
     import json
 
     from ollama_ft.core import refs
-    from ollama_ft.core.catalog import newest
     from ollama_ft.core.errors import NotFound
-    from ollama_ft.core.records import Dataset
-    from ollama_ft.stages.dataset import load
+    from ollama_ft.stages.dataset import load, newest_here
 
     name = refs.family(context.db, family).name
-    dataset = newest(context.db, Dataset, family=name)
+    dataset = newest_here(context.db, context.home, name)
     if dataset is None:
         raise NotFound(f"{name} has no data yet.", mend=f"ollama-ft train {name} --data faq.jsonl")
     rows = [row for row in load(context.home, dataset) if split in (None, row.split)][:count]

@@ -1,6 +1,7 @@
 """What is known of a version, as plain values: for show, diff and their JSON."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from ollama_ft.core.catalog import newest, row
@@ -12,6 +13,7 @@ from ollama_ft.core.records import (
     Base,
     Dataset,
     Evaluation,
+    Origin,
     Proof,
     Publication,
     RecipeText,
@@ -20,7 +22,10 @@ from ollama_ft.core.records import (
     Version,
 )
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.ratings import Blend, Human
 from ollama_ft.stages.evaluate import Answered, answers
+from ollama_ft.stages.measure import measured
+from ollama_ft.stages.rate import human
 
 Fields = dict[str, Any]
 
@@ -49,6 +54,14 @@ def describe(db: Database, version: Version) -> dict[str, Fields]:
             "source": json.loads(base.source_json),
         },
     }
+    if origin := newest(db, Origin, version=version.key):
+        found["origin"] = {
+            "kind": origin.kind,
+            "from": origin.source,
+            "digest": origin.digest,
+            "signed by": origin.signer[:12] or "nobody who is trusted here",
+            "came": origin.at,
+        }
     if version.run:
         found |= _training(db, version)
     return found | _served(db, version)
@@ -101,6 +114,7 @@ def _served(db: Database, version: Version) -> dict[str, Fields]:
             "right": f"{evaluation.right} of {evaluation.questions}",
             "perplexity of general text": evaluation.perplexity,
             "means": json.loads(evaluation.metrics_json),
+            "measured": measured(db, evaluation),
             "suite": evaluation.suite_digest,
             "digest": evaluation.digest,
         }
@@ -114,7 +128,19 @@ def _served(db: Database, version: Version) -> dict[str, Fields]:
             "gate": f"{verdict.gate} ({verdict.gate_digest})",
             "accepted": json.loads(verdict.accepted_json),
         }
+    if people := human(db, version):
+        found["people"] = _people(people, evaluation)
     return found
+
+
+def _people(people: Human, evaluation: Evaluation | None) -> Fields:
+    fields: Fields = {name: round(value, 2) for name, value in asdict(people).items()}
+    fields["human score"] = round(people.score, 1)
+    if evaluation is None:
+        return fields
+    blend = Blend(automatic=100 * evaluation.right / evaluation.questions, human=people.score)
+    fields["automatic score"] = round(blend.automatic, 1)
+    return fields | {"40 % automatic and 60 % human": round(blend.score, 1)}
 
 
 def modelfile_text(home: Home, version: Version) -> str:

@@ -9,11 +9,12 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.outcome import evaluation_json, outcome_json, print_evaluation, print_outcome
+from ollama_ft.cli.reading import reading_options
 from ollama_ft.cli.tables import print_json
 from ollama_ft.core.errors import BadInput, NotFound
-from ollama_ft.core.plugins import collect
 
 if TYPE_CHECKING:
+    from ollama_ft.kinds.containers import Reading
     from ollama_ft.loop import Lesson, Outcome
     from ollama_ft.stages.gate import Gate
 
@@ -22,9 +23,8 @@ data_option = click.option(
     "files",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Questions with answers, JSONL or JSON; may be given several times.",
+    help="Questions with answers: JSONL, CSV, Parquet …; may be given several times.",
 )
-format_option = click.option("--format", "form", help="The data's format; else found out.")
 recipe_option = click.option("--recipe", help="A recipe's name, or a YAML file.")
 gate_option = click.option("--gate", help="When it may go live: a gate's name, or a YAML file.")
 set_option = click.option(
@@ -37,7 +37,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("family", required=False)
 @click.option("--from", "base", required=True, metavar="MODEL", help="An Ollama model, or a GGUF.")
 @data_option
-@format_option
+@reading_options
 @recipe_option
 @set_option
 @gate_option
@@ -50,7 +50,7 @@ def new_command(
     family: str | None,
     base: str,
     files: tuple[Path, ...],
-    form: str | None,
+    reading: "Reading",
     recipe: str | None,
     changes: tuple[str, ...],
     gate: str | None,
@@ -71,7 +71,7 @@ def new_command(
     name = family or derive_name(base)
     check_name(name)
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
-    lesson = _lesson(context, base, files, form, recipe, changes, gate) if files else None
+    lesson = _lesson(context, base, files, reading, recipe, changes, gate) if files else None
     with context.home.lock(name), context.workshop() as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
@@ -92,7 +92,7 @@ def new_command(
 @click.command("train")
 @click.argument("family", required=False)
 @data_option
-@format_option
+@reading_options
 @click.option("--anew", is_flag=True, help="Learn from --data alone, not from earlier data too.")
 @recipe_option
 @set_option
@@ -103,7 +103,7 @@ def train_command(
     context: Context,
     family: str | None,
     files: tuple[Path, ...],
-    form: str | None,
+    reading: "Reading",
     anew: bool,
     recipe: str | None,
     changes: tuple[str, ...],
@@ -120,18 +120,19 @@ def train_command(
     """
     from ollama_ft import loop
     from ollama_ft.core import refs
-    from ollama_ft.core.catalog import newest, row
-    from ollama_ft.core.records import Base, Dataset
+    from ollama_ft.core.catalog import row
+    from ollama_ft.core.records import Base
+    from ollama_ft.stages.dataset import newest_here
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = _lesson(context, base.name, files, form, recipe, changes, gate)
+    lesson = _lesson(context, base.name, files, reading, recipe, changes, gate)
     lesson = replace(lesson, anew=anew)
     with context.home.lock(found.name), context.workshop() as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)
         else:
-            dataset = newest(context.db, Dataset, family=found.name)
+            dataset = newest_here(context.db, context.home, found.name)
             if dataset is None:
                 raise NotFound(
                     f"{found.name} has no data yet.",
@@ -160,47 +161,58 @@ def resume_command(context: Context, family: str | None, gate: str | None, as_js
 @click.command("eval")
 @click.argument("ref", required=False)
 @click.option("--suite", "suites", multiple=True, help="Ask this suite instead; repeatable.")
+@click.option("--metric", "metrics", multiple=True, help="Measure this too; repeatable.")
 @as_json
 @pass_context
-def eval_command(context: Context, ref: str | None, suites: tuple[str, ...], as_json: bool) -> None:
-    """Ask a version the questions kept for it; score the answers."""
-    from ollama_ft import loop
+def eval_command(
+    context: Context,
+    ref: str | None,
+    suites: tuple[str, ...],
+    metrics: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Ask a version the questions kept for it; score the answers.
+
+    `ollama-ft plugins` lists the metrics. What was answered once is not asked again.
+
+    \b
+      ollama-ft eval v2 --metric chrf --metric rouge_l --metric perplexity
+      ollama-ft eval v2 --suite general
+    """
+    from ollama_ft import compare
     from ollama_ft.core.refs import resolve
 
     version = resolve(context.db, ref)
     with context.home.lock(version.family), context.workshop() as shop:
-        evaluations = loop.evaluate(shop, version, suites)
-    if as_json and not suites:
-        print_json(evaluation_json(version, evaluations[0]))
-    elif as_json:
-        print_json({"evaluations": [evaluation_json(version, e) for e in evaluations]})
-    else:
-        for evaluation in evaluations:
-            print_evaluation(version, evaluation)
+        found = compare.measure(shop, version, metrics, suites)
+    if as_json:
+        told = [evaluation_json(version, one) | {"measured": measured} for one, measured in found]
+        print_json({"evaluations": told} if suites else told[0])
+        return
+    for evaluation, measured in found:
+        print_evaluation(version, evaluation, measured)
 
 
 def _lesson(
     context: Context,
     base: str,
     files: tuple[Path, ...],
-    form: str | None,
+    reading: "Reading",
     recipe: str | None,
     changes: tuple[str, ...],
     gate: str | None,
 ) -> "Lesson":
     from ollama_ft.core.recipe import load_recipe
+    from ollama_ft.kinds.containers import parts
     from ollama_ft.loop import Lesson
     from ollama_ft.stages.base import default_recipe
 
     for file in files:
-        if not file.is_file():
-            raise NotFound(f"There is no file {file}.")
-    if form is not None and form not in (known := collect("formats")):
-        raise BadInput(f"{form!r} is no data format. Known: {', '.join(known)}.")
+        parts(file, reading)
     name = recipe or context.setting("recipe") or default_recipe(context.home, base)
     return Lesson(
         files=files,
-        format=form,
+        reading=reading,
         recipe=load_recipe(name, context.home.texts("recipes"), _pairs("--set", changes)),
         recipe_name=name,
         gate=load_the_gate(context, gate),

@@ -132,10 +132,16 @@ def evaluation_json(version: Version | None, evaluation: Evaluation) -> dict[str
     }
 
 
-def print_evaluation(version: Version, evaluation: Evaluation) -> None:
-    """Print one version's scores."""
+def print_evaluation(
+    version: Version, evaluation: Evaluation, measured: dict[str, float | None]
+) -> None:
+    """Print one version's scores, and what was measured on request."""
     suite = f", {evaluation.suite}" if evaluation.suite else ""
     click.echo(f"{version.tag}{suite}: {_right(evaluation)} right")
     for name, value in json.loads(evaluation.metrics_json).items():
-        click.echo(f"  {name:<12} {value}")
+        click.echo(f"  {name:<17} {value}")
     click.echo(f"  perplexity of general text {number(evaluation.perplexity)}")
+    for name, found in measured.items():
+        click.echo(
+            f"  {name:<17} {'nothing here to take it from' if found is None else f'{found:.4g}'}"
+        )

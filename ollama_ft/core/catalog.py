@@ -1,14 +1,17 @@
 """The SQLite catalog, in three verbs: append, every, newest. Nothing updates, nothing deletes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.migrations import migrations
 from ollama_ft.core.records import Record
-from ollama_ft.core.sqlite import Database
+from ollama_ft.core.sqlite import Database, Migrations
+
+if TYPE_CHECKING:
+    import sqlite3
 
 R = TypeVar("R", bound=Record)
 
@@ -27,23 +30,35 @@ def open_catalog(path: Path) -> Database:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         connection = sqlite3.connect(path, timeout=BUSY_MS / 1000)
-        connection.execute("pragma journal_mode = wal")
-        connection.execute("pragma foreign_keys = on")
-        connection.execute("pragma synchronous = full")
-        db = Database(connection)
-        if migrations.pending(db):
-            migrations.apply(db)
+        return prepared(connection, migrations, synchronous="full")
     except sqlite3.DatabaseError as error:
         raise BadInput(
             f"{path} cannot be opened as a catalog: {error}.",
             mend=f"ollama-ft doctor, or move {path.name} away and start anew",
         ) from error
+
+
+def prepared(connection: "sqlite3.Connection", steps: Migrations, *, synchronous: str) -> Database:
+    """The database of a connection, in WAL, with foreign keys, and with today's tables."""
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma foreign_keys = on")
+    connection.execute(f"pragma synchronous = {synchronous}")
+    db = Database(connection)
+    if steps.pending(db):
+        steps.apply(db)
     return db
 
 
 def append(db: Database, record: R) -> R:
     """Store `record` as a new row; return it with its id."""
     return replace(record, id=db.table(record.table).insert(asdict(record)).last_pk)
+
+
+def append_all(db: Database, records: Sequence[R]) -> None:
+    """Store many records of one kind as new rows, all of them or none."""
+    if records:
+        with db.atomic():
+            db.table(records[0].table).insert_all(map(asdict, records))
 
 
 def every(db: Database, kind: type[R], **where: object) -> list[R]:

@@ -110,10 +110,13 @@ def fold(text: str) -> str:
 
     Invisible format characters (zero-width spaces, direction marks) go.
     """
+    if text.isascii():
+        return " ".join(text.casefold().split())
     plain = unicodedata.normalize("NFKC", text).translate(_QUOTES).casefold()
-    seen = "".join(c for c in plain if unicodedata.category(c) != "Cf")
+    for invisible in {c for c in set(plain) if unicodedata.category(c) == "Cf"}:
+        plain = plain.replace(invisible, "")
     # Once more: casefolding can take a composed letter apart.
-    return " ".join(unicodedata.normalize("NFKC", seen).split())
+    return " ".join(unicodedata.normalize("NFKC", plain).split())
 
 
 def normalise(text: str) -> str:

@@ -23,7 +23,7 @@ def digest_file(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object], *, mode: int = 0o644) -> Path:
     """Let `write` fill a temporary file, sync it, then give it the name `path`.
 
     Raises OutOfResources when the disk is full. Whatever is raised, `path` is as it was before.
@@ -36,7 +36,7 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -24,6 +24,11 @@ class Home:
         return self.path / "registry" / "catalog.db"
 
     @property
+    def log(self) -> Path:
+        """The SQLite file with what was asked and answered."""
+        return self.path / "registry" / "log.db"
+
+    @property
     def models(self) -> Path:
         """The store, in Ollama's own layout."""
         return self.path / "registry" / "models"

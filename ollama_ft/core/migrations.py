@@ -1,6 +1,7 @@
 """Every change ever made to the catalog, oldest first. Add at the end; never edit a step."""
 
 from ollama_ft.core.sqlite import Database, Migrations
+from ollama_ft.core.words import TOKENIZER
 
 migrations = Migrations("ollama_ft")
 
@@ -172,7 +173,89 @@ def m004_views(db: Database) -> None:
 
 
 @migrations()
-def m005_the_gate(db: Database) -> None:
+def m005_origins(db: Database) -> None:
+    """What stages/adopt.py appends for a version that was not trained here."""
+    columns = {"version": int, "kind": str, "source": str, "digest": str, "signer": str}
+    _table(db, "origins", columns, {"version": "versions"})
+
+
+@migrations()
+def m006_judged(db: Database) -> None:
+    """What stages/measure.py, stages/judge.py and stages/rate.py append."""
+    _table(
+        db,
+        "measurements",
+        {"evaluation": int, "name": str, "value": float},
+        {"evaluation": "evaluations"},
+        frozenset({"value"}),
+    )
+    pair: dict[str, type] = {"first": int, "second": int}
+    _table(
+        db,
+        "judgements",
+        pair
+        | {"question_digest": str, "prompt_digest": str, "judge": str, "judge_digest": str}
+        | {"shown_first": int, "verdict": str, "reason": str},
+        {"first": "versions", "second": "versions", "shown_first": "versions"},
+    )
+    _table(
+        db,
+        "ratings",
+        pair
+        | {"version": int, "question_digest": str, "rater": str, "shown": int}
+        | {"relevance": int, "fluency": int, "expertise": int},
+        {"first": "versions", "second": "versions", "version": "versions"},
+    )
+
+
+@migrations()
+def m007_knowledge(db: Database) -> None:
+    """What stages/knowledge.py appends: documents, their passages, words and vectors."""
+    _table(
+        db,
+        "documents",
+        {"family": str, "path": str, "digest": str, "kind": str, "title": str, "size": int}
+        | {"passages": int, "removed": int},
+    )
+    _table(db, "chunks", {"digest": str, "heading": str, "text": str, "tokens": int})
+    _table(
+        db,
+        "placements",
+        {"document": int, "chunk": int, "place": int, "page": int},
+        {"document": "documents", "chunk": "chunks"},
+        frozenset({"page"}),
+    )
+    _table(db, "embedders", {"name": str, "digest": str, "dimensions": int})
+    _table(
+        db,
+        "vectors",
+        {"chunk": int, "embedder": int, "data": bytes},
+        {"chunk": "chunks", "embedder": "embedders"},
+    )
+    db.table("documents").create_index(["family", "path"])
+    db.table("chunks").create_index(["digest"], unique=True)
+    db.table("placements").create_index(["chunk"])
+    db.table("placements").create_index(["document"])
+    db.table("vectors").create_index(["embedder", "chunk"], unique=True)
+    # Only the index: its text is made of the chunk's by core/words.py, and the rowid is its id.
+    db.execute(f"create virtual table words using fts5(text, content='', tokenize='{TOKENIZER}')")
+    # A cross join keeps this order: whoever asks knows chunks, and a family has many documents.
+    db.create_view(
+        "shelf",
+        """
+        select d.family, d.path, d.title, d.kind, d.id as document,
+          p.chunk, p.place, p.page
+        from placements p cross join documents d on d.id = p.document
+        where d.removed = 0 and not exists (
+          select 1 from documents newer
+          where newer.family = d.family and newer.path = d.path and newer.id > d.id
+        )
+        """,
+    )
+
+
+@migrations()
+def m008_the_gate(db: Database) -> None:
     """What stages/suite.py, evaluate.py and gate.py append; `list` shows the test questions."""
     _table(
         db,
@@ -200,3 +283,56 @@ def m005_the_gate(db: Database) -> None:
     view = db["versions_view"].schema
     db["versions_view"].drop()
     db.execute(view.replace("where version = v.id)", "where version = v.id and suite = '')"))
+
+
+# The log is a file of its own, with steps of its own.
+log_migrations = Migrations("ollama_ft_log")
+
+
+@log_migrations()
+def l001_exchanges(db: Database) -> None:
+    """What core/logbook.py writes: messages, exchanges, feedback, the words to search for."""
+    _table(
+        db,
+        "messages",
+        {"key_hash": bytes, "parent": int, "role": str, "content": str, "extra_json": str},
+        {"parent": "messages"},
+        frozenset({"parent"}),
+    )
+    db.table("messages").create_index(["key_hash"], unique=True)
+    db.table("messages").create_index(["parent"])
+    _table(
+        db,
+        "exchanges",
+        {"uid": str, "family": str, "version": str, "version_digest": str, "model": str}
+        | {"client": str, "path": str, "prompt": int, "question": int, "reply": int}
+        | {"thinking": str, "options_json": str, "context_json": str, "first_ms": float}
+        | {"total_ms": float, "prompt_tokens": int, "answer_tokens": int, "done_reason": str}
+        | {"status": str, "error": str, "source": str, "place": str, "redacted": int},
+        {"prompt": "messages", "question": "messages", "reply": "messages"},
+        frozenset({"reply", "first_ms", "total_ms", "prompt_tokens", "answer_tokens"}),
+    )
+    for columns in (["at"], ["family", "version"], ["prompt"], ["question"], ["reply"]):
+        db.table("exchanges").create_index(columns)
+    db.table("exchanges").create_index(["uid"], unique=True)
+    _table(
+        db,
+        "feedback",
+        {"exchange": int, "rating": str, "correction": str, "by": str},
+        {"exchange": "exchanges"},
+    )
+    db.table("feedback").create_index(["exchange"])
+    # Without a copy of the texts; rowid = exchanges.id.
+    db.execute("create virtual table words using fts5(question, answer, content='')")
+    db.execute("create table tallies (name text primary key, value integer not null) strict")
+    db.create_view(
+        "exchanges_view",
+        """
+        select e.*, q.content as question_text, coalesce(r.content, '') as answer,
+          f.rating, f.correction, f.by as rated_by, f.at as rated_at
+        from exchanges e
+        join messages q on q.id = e.question
+        left join messages r on r.id = e.reply
+        left join feedback f on f.id = (select max(id) from feedback where exchange = e.id)
+        """,
+    )

@@ -25,10 +25,14 @@ BUILT_IN = {
     "formats": ("ollama_ft.kinds.formats",),
     "metrics": ("ollama_ft.kinds.metrics",),
     "trainers": ("ollama_ft.kinds.trainers",),
-    "sources": (),
+    "sources": ("ollama_ft.kinds.sources",),
     "routes": ("ollama_ft.kinds.routes",),
     "bases": ("ollama_ft.kinds.bases",),
     "commands": (),
+    "exports": ("ollama_ft.kinds.exports",),
+    "imports": ("ollama_ft.kinds.imports",),
+    "containers": ("ollama_ft.kinds.containers",),
+    "readers": ("ollama_ft.kinds.readers",),
 }
 
 
@@ -49,7 +53,7 @@ class Hooks:
 
     @hookspec
     def register_sources(self, register: Register) -> None:
-        """Log sources: from a place to an iterator of exchanges. No built-in one yet."""
+        """Log sources: a `kinds.sources.Source`, from a file of elsewhere to exchanges."""
 
     @hookspec
     def register_routes(self, register: Register) -> None:
@@ -62,6 +66,22 @@ class Hooks:
     @hookspec
     def register_commands(self, register: Register) -> None:
         """Commands: a click command, under its name."""
+
+    @hookspec
+    def register_exports(self, register: Register) -> None:
+        """What a version is given away as: a `kinds.exports.Export`."""
+
+    @hookspec
+    def register_imports(self, register: Register) -> None:
+        """What a version is made of that was not trained here: a `kinds.imports.Recognise`."""
+
+    @hookspec
+    def register_containers(self, register: Register) -> None:
+        """Kinds of files: a `kinds.containers.Container`, from a path to its rows as they stand."""
+
+    @hookspec
+    def register_readers(self, register: Register) -> None:
+        """Readers: a `kinds.readers.Reader`, from a document's file to blocks of text."""
 
 
 @dataclass(frozen=True, kw_only=True)

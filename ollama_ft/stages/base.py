@@ -18,28 +18,83 @@ from ollama_ft.kinds.base_texts import KnownBase, Model, Source, find_base, load
 from ollama_ft.runtime.names import Name
 
 if TYPE_CHECKING:
+    from ollama_ft.kinds.bases import FetchedBase
     from ollama_ft.runtime.answers import Progress
     from ollama_ft.runtime.assemble import Texts
     from ollama_ft.runtime.client import Ollama
+    from ollama_ft.runtime.store import Store
 
 
-def pin(db: Database, home: Home, client: "Ollama", name: str, emit: Emit) -> tuple[Base, "Texts"]:
+def pin(
+    db: Database,
+    home: Home,
+    client: "Ollama",
+    name: str,
+    emit: Emit,
+    *,
+    expected: str | None = None,
+) -> tuple[Base, "Texts"]:
     """Fetch the base `name` (an Ollama name, or a GGUF's path) and keep it under a name of its own.
 
-    Returns its row and the texts that come with it: template, system, parameters, licence.
+    Returns its row and the texts that come with it: template, system, parameters, licence. Where a
+    digest is `expected`, no source with another GGUF is taken.
 
     Raises NotFound with each source's reason, BadWeights or Unsupported for what cannot be
     taught, RuntimeUnavailable if the runtime is too old for the
     base's architecture, Conflict if the name stands for other weights than it did when it was
     pinned. No row is written then.
     """
-    from ollama_ft.kinds.bases import check_weights, fetch_base
-    from ollama_ft.runtime.probe import check_floor, probe
-    from ollama_ft.runtime.publish import ensure_base
+    from ollama_ft.kinds.bases import fetch_base
     from ollama_ft.runtime.store import Store
 
     known = known_base(home, name)
-    fetched = fetch_base(known, Store(home.models), client, on_progress=_counter(emit))
+    if expected:
+        known = known.expecting(expected)
+    fetched = fetch_base(known, Store(home.models), client, on_progress=counter(emit))
+    if expected and fetched.blob != expected:
+        raise Conflict(
+            f"{name} has the GGUF {fetched.blob[:19]}, and {expected[:19]} is needed.",
+            mend="bring that one yourself: --base FILE.gguf",
+        )
+    return _kept(db, client, known, fetched, emit), fetched.texts
+
+
+def pin_blob(db: Database, home: Home, client: "Ollama", name: str, blob: str, emit: Emit) -> Base:
+    """Pin a GGUF that lies in our store already, by its digest; return its row.
+
+    It is listed as `name` unless that stands for other weights here; then under its pinned name.
+    Raises as `pin` does.
+    """
+    from ollama_ft.kinds.bases import Wish, described, import_gguf
+    from ollama_ft.runtime.store import Store
+
+    store = Store(home.models)
+    known = known_base(home, _free_name(db, store, name, blob))
+    stored = Name.parse(known.name)
+    if store.find(stored) is None:
+        import_gguf(Wish(base=known, source=Source(kind="file"), store=store, client=client), blob)
+    return _kept(db, client, known, described(store, stored, "its digest"), emit)
+
+
+def _free_name(db: Database, store: "Store", name: str, blob: str) -> str:
+    from ollama_ft.runtime.publish import pinned_name
+
+    listed = newest(db, Base, name=name)
+    found = store.find(Name.parse(name))
+    weights = store.read(found).manifest.of_kind("model") if found else ()
+    stands_for = {layer.digest for layer in weights[-1:]}
+    stands_for |= {listed.blob_digest} if listed else set()
+    return name if stands_for <= {blob} else pinned_name(blob)
+
+
+def _kept(
+    db: Database, client: "Ollama", known: KnownBase, fetched: "FetchedBase", emit: Emit
+) -> Base:
+    """Make sure that what was fetched can be taught, pin it at the runtime, and write its row."""
+    from ollama_ft.kinds.bases import check_weights
+    from ollama_ft.runtime.probe import check_floor, probe
+    from ollama_ft.runtime.publish import ensure_base
+
     check_weights(fetched.path)
     _check_unmoved(db, fetched.name, fetched.blob)
     check_floor(probe(client), fetched.architecture)
@@ -66,7 +121,7 @@ def pin(db: Database, home: Home, client: "Ollama", name: str, emit: Emit) -> tu
         source_json=json.dumps({"from": fetched.source}),
     )
     found = newest(db, Base, name=row.name, blob_digest=row.blob_digest)
-    return found or append(db, row), fetched.texts
+    return found or append(db, row)
 
 
 def known_base(home: Home, name: str) -> KnownBase:
@@ -100,7 +155,9 @@ def _check_unmoved(db: Database, name: str, blob: str) -> None:
         )
 
 
-def _counter(emit: Emit) -> "Callable[[Progress], None]":
+def counter(emit: Emit) -> "Callable[[Progress], None]":
+    """What tells of each piece of a download."""
+
     def count(progress: "Progress") -> None:
         if progress.total:
             emit(

@@ -4,15 +4,17 @@ Reads:  datasets
 Writes: datasets
 
 A family's data grows: each freezing starts from an earlier dataset of the family. A row stays in
-the split where it is when others come, since the split hangs on the row's own question alone.
+the split where it is when others come; a new one joins the split of the questions that it is
+nearly the same as (kinds/splits).
 """
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ollama_ft.core.catalog import append, newest
+from ollama_ft.core.catalog import append, every, newest
+from ollama_ft.core.catalog import row as row_of
 from ollama_ft.core.conversation import SPLITS, Conversation
 from ollama_ft.core.errors import Conflict, NotEnoughData, NotFound
 from ollama_ft.core.files import artefact, digest_bytes
@@ -20,8 +22,9 @@ from ollama_ft.core.files import freeze as store
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Dataset
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.formats import read_rows
-from ollama_ft.kinds.splits import choose_split
+from ollama_ft.kinds.containers import Part, Reading, parts
+from ollama_ft.kinds.formats import read_part
+from ollama_ft.kinds.splits import Placing, group_rows, key_of, place
 
 LEAST = 8  # rows to train on; fewer than one batch teach nothing
 
@@ -57,27 +60,42 @@ def gather(
     files: Sequence[Path],
     *,
     onto: Dataset | None,
-    format: str | None = None,
+    reading: Reading | None = None,
+    db: Database | None = None,
     banned: Container[Conversation] = (),
 ) -> Frozen:
     """Join the rows of `files` to those of `onto` (None: begin anew). Nothing is written.
 
+    With `db`, a row that is near to two earlier ones in different splits joins the older one's.
     A row that is `banned`, since a suite asks it, is left out unless it is a test row.
 
     Raises BadInput for the first row that is not fit; NotEnoughData below LEAST rows to train on.
     """
+    read = [part for path in files for part in parts(path, reading)]
     counts: dict[str, int] = {}
-    fresh = [row for path in files for row in _read(path, format, counts)]
-    frozen = without(build(fresh, load(home, onto) if onto else ()), banned)
+    fresh = [row for part in read for row in _read(part, counts)]
+    ages = None if db is None or onto is None else lambda: _ages(db, home, onto)
+    frozen = without(build(fresh, load(home, onto) if onto else (), ages), banned)
     _check_enough(frozen)
     return replace(frozen, sources=counts, parent=onto.id if onto else None)
 
 
+def _ages(db: Database, home: Home, dataset: Dataset) -> dict[bytes, int]:
+    """Question key → the id of the first dataset, of those before `dataset`, that has it."""
+    ages: dict[bytes, int] = {}
+    step: Dataset | None = dataset
+    while step is not None and is_here(home, step):
+        ages |= {known.question_key: step.key for known in load(home, step)}  # the older wins
+        step = row_of(db, Dataset, step.parent) if step.parent else None
+    return ages
+
+
 def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
     """Store what was gathered; return its row, an earlier one if the family has the same rows."""
+    # An imported version's dataset has a row without its rows: they may be coming now.
+    store(home.data("datasets"), frozen.content, ".jsonl")
     if found := newest(db, Dataset, family=family, digest=frozen.digest):
         return found
-    store(home.data("datasets"), frozen.content, ".jsonl")
     return append(
         db,
         Dataset(
@@ -96,29 +114,52 @@ def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
     )
 
 
+def newest_here(db: Database, home: Home, family: str) -> Dataset | None:
+    """The family's newest dataset that has rows, and has them here.
+
+    A version that was imported brings only its dataset's digest and counts.
+    """
+    return next((d for d in every(db, Dataset, family=family) if d.rows and is_here(home, d)), None)
+
+
+def is_here(home: Home, dataset: Dataset) -> bool:
+    """Whether the rows are in this home, not only what is known of them."""
+    return artefact(home.data("datasets"), dataset.digest, ".jsonl").is_file()
+
+
 def load(home: Home, dataset: Dataset) -> list[Conversation]:
     """The rows of a frozen dataset.
 
     Raises NotFound if its file is gone, Conflict if it was changed.
     """
     path = artefact(home.data("datasets"), dataset.digest, ".jsonl")
-    mend = "ollama-ft doctor, or freeze the data anew: ollama-ft train --data …"
+    mend = "ollama-ft doctor, or freeze the data anew: ollama-ft train --anew --data …"
     if not path.is_file():
-        raise NotFound(f"The file of dataset {dataset.digest[7:19]} is gone: {path}.", mend=mend)
+        raise NotFound(
+            f"The rows of dataset {dataset.digest[7:19]} are not here: {path} is gone, or the "
+            "version was imported, and its data stayed where it was made.",
+            mend=mend,
+        )
     content = path.read_bytes()
     if digest_bytes(content) != dataset.digest:
         raise Conflict(f"{path} was changed after it was frozen.", mend=mend)
     return [Conversation.from_json(json.loads(line)) for line in content.split(b"\n") if line]
 
 
-def build(rows: Iterable[Conversation], previous: Iterable[Conversation] = ()) -> Frozen:
+def build(
+    rows: Iterable[Conversation],
+    previous: Iterable[Conversation] = (),
+    ages: Callable[[], Mapping[bytes, int]] | None = None,
+) -> Frozen:
     """Join new rows to earlier ones; pure.
 
     Two rows that ask the same in the same context are one row: a duplicate if they answer the
     same, else a conflict, and the newer answer stands. A split that a row names wins; a row that
-    was in already keeps its own; else the question's hash decides. Accepted texts likewise.
+    was in already keeps its own; else splits.place decides. Accepted texts likewise. `ages` is
+    asked for only where near rows were placed apart.
     """
     kept: dict[bytes, Conversation] = {row.prompt_key: row for row in previous}
+    settled = set(kept)
     duplicates = conflicts = 0
     for row in rows:
         earlier = kept.get(row.prompt_key)
@@ -132,9 +173,9 @@ def build(rows: Iterable[Conversation], previous: Iterable[Conversation] = ()) -
         else:
             conflicts += 1
             kept[row.prompt_key] = replace(row, split=row.split or earlier.split)
-    split = [replace(row, split=choose_split(row)) for row in kept.values()]
+    placed = _place(list(kept.values()), settled, ages)
     return Frozen(
-        rows=tuple(sorted(split, key=lambda row: (row.question_key, row.line))),
+        rows=tuple(sorted(placed, key=lambda row: (row.question_key, row.line))),
         duplicates=duplicates,
         conflicts=conflicts,
     )
@@ -146,11 +187,33 @@ def without(frozen: Frozen, banned: Container[Conversation]) -> Frozen:
     return replace(frozen, rows=kept, banned=frozen.banned + len(frozen.rows) - len(kept))
 
 
-def _read(path: Path, format: str | None, counts: dict[str, int]) -> Iterable[Conversation]:
+def _place(
+    rows: list[Conversation],
+    settled: set[bytes],
+    ages: Callable[[], Mapping[bytes, int]] | None,
+) -> list[Conversation]:
+    known: dict[bytes, int] = {}
+
+    def age(index: int) -> int:
+        if ages and not known:
+            known.update(ages())
+        return known.get(rows[index].question_key, 0)
+
+    placings = [
+        Placing(key=key_of(row), named=row.split, settled=row.prompt_key in settled) for row in rows
+    ]
+    # Where every row names its split there is nothing to find out.
+    undecided = any(row.split is None for row in rows)
+    first = group_rows(rows).first if undecided else range(len(rows))
+    splits = place(placings, first, age)
+    return [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
+
+
+def _read(part: Part, counts: dict[str, int]) -> Iterable[Conversation]:
     # Two files of one name are told apart by their folders only when they must be.
-    name = path.name if path.name not in counts else str(path)
+    name = part.path.name if part.path.name not in counts else str(part.path)
     counts[name] = 0
-    for _, row in read_rows(path, format):
+    for _, row in read_part(part):
         counts[name] += 1
         yield row
 

@@ -11,7 +11,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from ollama_ft.core.files import artefact, digest_bytes, freeze
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Evaluation, Reply, Run, Version
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.metrics import score
+from ollama_ft.kinds.metrics import score, stops, timings
 from ollama_ft.kinds.suites import TEST, Suite, is_right
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Answered:
     right: bool
     stopped: bool
     scores: dict[str, float]
+    times: dict[str, float] = field(default_factory=dict)  # see kinds' `timings`
 
 
 def evaluate(
@@ -207,7 +208,7 @@ def _answer_of(reply: Reply) -> "Answer":
 
 def _answered(question: Conversation, answer: "Answer") -> Answered:
     scores = score(answer.text, question)
-    stopped = answer.done and answer.done_reason == "stop"
+    stopped = answer.done and stops(answer.done_reason)
     return Answered(
         question_digest=question.digest,
         question=question.question,
@@ -216,6 +217,7 @@ def _answered(question: Conversation, answer: "Answer") -> Answered:
         right=stopped and is_right(question, answer.text, scores),
         stopped=stopped,
         scores=scores,
+        times=timings(answer),
     )
 
 

@@ -48,10 +48,14 @@ def create(
     found = newest(db, Family, name=name)
     if found is None:
         return append(db, wanted)
-    same = ("base", "system", "template", "parameters_json")
-    differing = [key for key in same if getattr(found, key) != getattr(wanted, key)]
+    differing = [
+        k for k in ("base", "system", "template") if getattr(found, k) != getattr(wanted, k)
+    ]
+    # By value: a Modelfile says 0 where we say 0.0.
+    if json.loads(found.parameters_json) != json.loads(wanted.parameters_json):
+        differing.append("parameters")
     if differing:
-        what = ", ".join(key.removesuffix("_json") for key in differing)
+        what = ", ".join(differing)
         raise Conflict(
             f"There is a family {name} already, with another {what}.",
             mend=f"ollama-ft train {name} --data …, or choose another name",

@@ -124,12 +124,17 @@ def _digest(gate: Gate, version: Version, against: Version, trials: Sequence[Tri
 
 
 def _learned(db: Database, home: Home, version: Version) -> frozenset[tuple[bytes, bytes]]:
-    """The (question, answer) keys of the data that a version was made with, test rows included."""
+    """The (question, answer) keys of the data that a version was made with, test rows included.
+
+    Empty for the bare base, and for a version that was made elsewhere: its rows stayed there.
+    """
     if version.dataset is None:
         return frozenset()
     dataset = newest(db, Dataset, id=version.dataset)
     assert dataset is not None, "a foreign key guarantees that it is there"
     path = artefact(home.data("datasets"), dataset.digest, ".jsonl")
+    if not path.is_file():
+        return frozenset()
     rows = (json.loads(line) for line in _read(path).split("\n") if line)
     return frozenset((row.prompt_key, row.answer_key) for row in map(Conversation.from_json, rows))
 

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ollama_ft.core.catalog import append, newest, row
-from ollama_ft.core.files import artefact, digest_bytes, write_bytes
+from ollama_ft.core.files import artefact, write_bytes
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Adapter, Base, Family, Publication, Run, Version
 from ollama_ft.core.refs import live
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.provenance import version_digest
 from ollama_ft.runtime.modelfile import Modelfile
 from ollama_ft.runtime.probe import probe
 from ollama_ft.runtime.publish import PublishSpec, ensure_base, publish
@@ -29,14 +30,7 @@ def register(db: Database, family: Family, adapter: Adapter | None) -> Version:
     The same adapter under the same prompt is the same version: it is not numbered twice.
     """
     base = row(db, Base, family.base)
-    content = {
-        "base": base.blob_digest,
-        "adapter": adapter.digest if adapter else None,
-        "system": family.system,
-        "template": family.template,
-        "parameters": json.loads(family.parameters_json),
-    }
-    digest = digest_bytes(json.dumps(content, ensure_ascii=False, sort_keys=True).encode())
+    digest = version_digest(base.blob_digest, adapter.digest if adapter else None, family)
     if found := newest(db, Version, family=family.name, digest=digest):
         return found
     run = row(db, Run, adapter.run) if adapter else None

@@ -127,8 +127,14 @@ def find(db: Database, home: Home, family: str, name: str) -> Suite:
 
 
 def of_test_rows(rows: Sequence[Conversation], family: str) -> Suite:
-    """The suite of a dataset's test questions."""
-    return make_suite(TEST, "domain", family, [r for r in rows if r.split == "test"], "test split")
+    """The suite of a dataset's test questions. Raises NotEnoughData if there is none."""
+    questions = [row for row in rows if row.split == "test"]
+    if not questions:
+        raise NotEnoughData(
+            "The dataset has no test question, so nothing can be measured.",
+            mend="add more rows; one in ten is kept for the test",
+        )
+    return make_suite(TEST, "domain", family, questions, "test split")
 
 
 def load(home: Home, row: FrozenSuite) -> Suite:

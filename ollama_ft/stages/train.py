@@ -5,10 +5,12 @@ Writes: recipes, runs
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ollama_ft.core.catalog import append, newest, row
 from ollama_ft.core.conversation import Conversation, Message
@@ -20,13 +22,15 @@ from ollama_ft.core.plugins import collect
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Family, RecipeText, Run
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.augment import with_variants
+from ollama_ft.kinds.augment import recombined
 from ollama_ft.kinds.general import general_pieces, measured_text
 from ollama_ft.kinds.probes import make_probes, measure
 from ollama_ft.kinds.rendering import (
+    Rendered,
     check_lengths,
     check_targets,
     prompt_digest,
+    render_behind,
     render_rows,
     tokenise,
 )
@@ -34,6 +38,9 @@ from ollama_ft.kinds.trainers.job import Choice, Job, Row, TrainResult
 from ollama_ft.runtime.store import Store
 from ollama_ft.weights.reader import open_gguf
 from ollama_ft.weights.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from ollama_ft.weights.tokenizer import Tokenizer
 
 SOFTWARE = ("ollama-ft", "torch", "transformers", "peft", "accelerate", "gguf", "xllamacpp")
 PLAN = "plan.json"  # what a training was begun with, for `resume`
@@ -54,6 +61,7 @@ class Prepared:
     render: Render
     prompt_digest: str
     taught: tuple[Row, ...]
+    asked: tuple[dict[int, Row], ...]  # by pass: what stands in for a taught row
     validated: tuple[Row, ...]
     general: tuple[tuple[int, ...], ...]
 
@@ -87,14 +95,11 @@ def prepare(
     # fifth more phrasings is worth more than a loss that nobody acts on.
     held = "validation" if recipe.patience else None
     teaching = [row for row in rows if row.split not in ("test", held)]
-    learned = [
-        *with_variants(teaching, recipe.variants, recipe.seed),
-        *(row for row in rows if row.split == held),
-    ]
+    learned = [*teaching, *(row for row in rows if row.split == held)]
     rendered = render_rows(render, learned)
-    tokens = [tokenise(tokenizer, r, row.answer) for r, row in zip(rendered, learned, strict=True)]
-    check_lengths(tokens, recipe.max_length)
-    by_split = list(zip(tokens, learned, strict=True))
+    tokens = _tokenise(tokenizer, rendered, learned)
+    asked = _ask_in_other_words(tokenizer, render, teaching, rendered, recipe)
+    check_lengths([*tokens, *(row for some in asked for row in some.values())], recipe.max_length)
     return Prepared(
         family=family,
         base=base,
@@ -104,10 +109,35 @@ def prepare(
         recipe_name=recipe_name,
         render=render,
         prompt_digest=prompt_digest(render),
-        taught=tuple(t for t, row in by_split if row.split != held),
-        validated=tuple(t for t, row in by_split if row.split == held),
+        taught=tuple(tokens[: len(teaching)]),
+        asked=asked,
+        validated=tuple(tokens[len(teaching) :]),
         general=general_pieces(tokenizer, learned),
     )
+
+
+def _tokenise(
+    tokenizer: "Tokenizer", rendered: Sequence[Rendered], rows: Sequence[Conversation]
+) -> list[Row]:
+    return [tokenise(tokenizer, r, row.answer) for r, row in zip(rendered, rows, strict=True)]
+
+
+def _ask_in_other_words(
+    tokenizer: "Tokenizer",
+    render: Render,
+    rows: Sequence[Conversation],
+    rendered: Sequence[Rendered],
+    recipe: Recipe,
+) -> tuple[dict[int, Row], ...]:
+    passes = recombined(rows, recipe.recombine, math.ceil(recipe.epochs), recipe.seed)
+    places = [(number, i) for number, asked in enumerate(passes) for i in asked]
+    other = [passes[number][i] for number, i in places]
+    targets = [rendered[i].target for _, i in places]
+    tokens = _tokenise(tokenizer, render_behind(render, other, targets), other)
+    found: tuple[dict[int, Row], ...] = tuple({} for _ in passes)
+    for (number, i), stand_in in zip(places, tokens, strict=True):
+        found[number][i] = stand_in
+    return found
 
 
 def train(db: Database, home: Home, prepared: Prepared, dataset: Dataset, emit: Emit) -> Run:
@@ -178,6 +208,7 @@ def _job(prepared: Prepared, folder: Path) -> Job:
     return Job(
         base=prepared.blob,
         train=prepared.taught,
+        asked=prepared.asked,
         valid=prepared.validated,
         recipe=prepared.recipe,
         seed=prepared.recipe.seed,

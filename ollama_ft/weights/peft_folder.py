@@ -76,7 +76,7 @@ def read_peft(folder: Path) -> list[Pair]:
     """
     config = _config(_present(folder / CONFIG, MAX_CONFIG_BYTES))
     sides: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
-    for key, value in _tensors(_present(folder / TENSORS, MAX_TENSOR_BYTES)).items():
+    for key, value in read_tensors(_present(folder / TENSORS, MAX_TENSOR_BYTES)).items():
         if not key.endswith(".base_layer.weight"):  # a copy of the base's own weight
             module, side = _module(key)
             sides.setdefault(module, {})[side] = value
@@ -166,7 +166,8 @@ def _matching(pattern: Mapping[str, Number], module: str, default: Number) -> Nu
     return default
 
 
-def _tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
+def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Every tensor of a safetensors file, by name. Raises BadWeights, Unsupported for a type."""
     from safetensors import SafetensorError, deserialize
 
     try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WINDOW = 16  # batches that are sorted by length together: long enough to bucket, still shuffled
 SHORTEST_PREFIX = 4  # tokens; a shorter one costs more to handle than it saves
-ROUND = 32  # a line is a multiple of so many tokens: tensors of few sizes leave few holes in memory
+LEAST_FILL = 16  # tokens; see `_filler`
 
 
 def plan_batches(rows: Sequence[Row], size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -94,7 +94,7 @@ def make_batch(rows: Sequence[Row], device: str = "cpu") -> Batch:
         positions += range(prefix, len(row))
         asks += range(start + len(row.prompt) - 1, start + len(row) - 1)
     lengths = [len(row) - prefix for row in rows]
-    filler = -len(ids) % ROUND  # tokens that nothing reads
+    filler = _filler(len(ids))
     ids += ids[-1:] * filler
     positions += positions[-1:] * filler
     grid, line = _grid(lengths)
@@ -115,6 +115,15 @@ def make_batch(rows: Sequence[Row], device: str = "cpu") -> Batch:
         answers=torch.tensor([token for row in rows for token in row.answer], device=device),
         row_tokens=sum(map(len, rows)),
     )
+
+
+def _filler(length: int) -> int:
+    """Tokens that nothing reads, up to a sixteenth of the line, so that lines have few lengths.
+
+    Tensors of few sizes leave few holes in memory, and kernels are compiled for few shapes.
+    """
+    step = max(LEAST_FILL, 1 << max(0, length.bit_length() - 5))
+    return -length % step
 
 
 def _grid(lengths: Sequence[int]) -> tuple[list[int] | None, list[int] | None]:

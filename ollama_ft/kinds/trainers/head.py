@@ -67,11 +67,14 @@ def _chunk(
         logits = logits.div_(softcap).tanh_()
         bend = 1 - logits * logits if needed else None  # d tanh
         logits = logits.mul_(softcap)
-    norm = torch.logsumexp(logits, dim=-1, keepdim=True)
-    losses = (chances * (norm - logits.gather(1, tokens))).sum(1)
+    # All in the one buffer: at this moment everything else that training keeps is alive, too.
+    logits.sub_(logits.amax(-1, keepdim=True))
+    picked = logits.gather(1, tokens)
+    total = logits.exp_().sum(-1, keepdim=True)
+    losses = (chances * (total.log() - picked)).sum(1)
     if not needed:
         return losses, None
-    slope = logits.sub_(norm).exp_()  # softmax
+    slope = logits.div_(total)  # softmax
     slope.scatter_add_(1, tokens, -chances)
     if bend is not None:
         slope.mul_(bend)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Job:
     valid: tuple[Row, ...]  # may be empty: then nothing stops early and the last step is kept
     recipe: Recipe
     seed: int
+    asked: tuple[Mapping[int, Row], ...] = ()  # by pass: what stands in for a row of `train`
     general: tuple[tuple[int, ...], ...] = ()  # pieces of text that is none of the rows' business
     folder: Path  # the work folder of this job alone: checkpoint, adapter, result
     base_digest: str = ""  # names the base in the adapter's config; taken from the file when empty
@@ -43,7 +44,8 @@ class Job:
     def __post_init__(self) -> None:
         if not self.train:
             raise NotEnoughData("There is no row to train on.", mend="ollama-ft data check")
-        for row in (*self.train, *self.valid):
+        stand_ins = (row for asked in self.asked for row in asked.values())
+        for row in (*self.train, *self.valid, *stand_ins):
             if not row.prompt or not row.answer:
                 raise BadInput("A row has no prompt or no answer tokens; it cannot be trained on.")
             if len(row) > self.recipe.max_length:
@@ -63,6 +65,9 @@ class Job:
             "recipe": self.recipe.digest,
             "seed": self.seed,
             "train": rows,
+            "asked": [
+                [[i, row.prompt, row.answer] for i, row in asked.items()] for asked in self.asked
+            ],
             "valid": checks,
             "general": self.general,
             "validate_steps": self.validate_steps,

@@ -28,7 +28,13 @@ from ollama_ft.kinds.trainers.checkpoint import Progress
 from ollama_ft.kinds.trainers.estimate import VALID_BATCH, estimate, peak_rss_bytes
 from ollama_ft.kinds.trainers.interrupt import StopSign, stop_sign
 from ollama_ft.kinds.trainers.job import Choice, Job, OnEvent, Row, Step, TrainResult, Validation
-from ollama_ft.kinds.trainers.machine import choose, computing, find_device, measured
+from ollama_ft.kinds.trainers.machine import (
+    choose,
+    computing,
+    find_device,
+    give_back_memory,
+    measured,
+)
 from ollama_ft.kinds.trainers.model import (
     Scorer,
     adapt,
@@ -62,7 +68,9 @@ def train(job: Job, on_event: OnEvent = silent) -> TrainResult:
             base = load_base(job.base, choice.dtype, choice.device)
             name = job.base_digest or job.base.name
             adapted = adapt(base, job.recipe, job.seed, name)
-            return fit(Scorer(adapted, job.train), job, progress, on_event)
+            scorer = Scorer(adapted, job.train)
+            give_back_memory()
+            return fit(scorer, job, progress, on_event)
 
 
 def finished(job: Job) -> TrainResult | None:
@@ -101,6 +109,7 @@ def fit(scorer: Scorer, job: Job, progress: Progress, on_event: OnEvent) -> Trai
         run.scaler.load_state_dict(progress.loss_scale)
         on_event(Note(text=f"Going on after step {progress.step} of {run.plan.steps}."))
     on_event(estimate(scorer, job, run.plan, progress.choice, done=progress.step))
+    give_back_memory()
     with stop_sign() as sign:
         try:
             _loop(run, sign)

@@ -5,9 +5,12 @@ threads or another precision give other bits in the adapter. What was measured f
 kept for this machine and these library versions; only clear gains change a choice.
 """
 
+import ctypes
+import gc
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -252,6 +255,14 @@ def computing(choice: Choice) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def give_back_memory() -> None:
+    """Let the C library return what is free to the system, where it can: loading leaves holes."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def only_exact(device: str) -> Choice:

@@ -73,6 +73,24 @@ class Reference:
                 count += len(answers)
         return total / count
 
+    def answer_logprob(
+        self,
+        prompt: Sequence[int],
+        answer: Sequence[int],
+        *,
+        tuned: bool = True,
+        adapter: str = "default",
+    ) -> float:
+        """log p of the tokens of `answer` after those of `prompt`, summed, in nats."""
+        with torch.no_grad(), self._speaking(tuned, adapter):
+            hidden = self._hidden([*prompt, *answer[:-1]])[len(prompt) - 1 :]  # (answer, width)
+            total = 0.0
+            for start in range(0, len(answer), HEAD_ROWS):
+                said = torch.tensor(answer[start : start + HEAD_ROWS], device=self._device)
+                logprobs = self._logits(hidden[start : start + HEAD_ROWS]).log_softmax(-1)
+                total += float(logprobs.gather(1, said[:, None]).sum())
+        return total
+
     def _hidden(self, tokens: Sequence[int]) -> Tensor:
         ids = torch.tensor([list(tokens)], device=self._device)
         decoder = self._causal().get_decoder()

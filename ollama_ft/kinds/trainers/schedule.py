@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ollama_ft.core.recipe import Recipe
@@ -17,6 +17,7 @@ class Plan:
     """Everything about a run that is known before it starts."""
 
     rows: tuple[Row, ...]
+    asked: tuple[Mapping[int, Row], ...]
     recipe: Recipe
     seed: int
     steps: int
@@ -30,7 +31,8 @@ class Plan:
         """The rows of the step after `step` steps."""
         epoch, place = divmod(step, self._per_epoch)
         batches = _planned(self.rows, self.recipe.batch_size, self.seed, epoch)
-        return [self.rows[i] for i in batches[place]]
+        asked = self.asked[epoch] if epoch < len(self.asked) else {}
+        return [asked.get(i, self.rows[i]) for i in batches[place]]
 
     def learning_rate(self, step: int) -> float:
         """The rate of the step after `step` steps: a straight rise, then half a cosine to zero."""
@@ -58,6 +60,7 @@ def make_plan(job: Job) -> Plan:
         every = min(math.ceil(len(job.train) / size), math.ceil(steps / LEAST_VALIDATIONS))
     return Plan(
         rows=job.train,
+        asked=job.asked,
         recipe=job.recipe,
         seed=job.seed,
         steps=steps,

@@ -1,28 +1,13 @@
-"""Metrics: from an answer and the question it answers to a number.
+"""Whether an answer says what its reference says: exact, contains, regex, token_f1; length."""
 
-Each is a pure function behind a name. "right" means `contains`.
-"""
-
-import unicodedata
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from ollama_ft.core.conversation import Conversation, fold, normalise
-from ollama_ft.core.plugins import Register, collect, hookimpl
+from ollama_ft.core.errors import BadInput
+from ollama_ft.kinds.metrics.words import is_cjk, tokens
 
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One way to score an answer."""
-
-    name: str
-    measure: Callable[[str, Conversation], float]  # (answer, question with its reference)
-
-
-def score(answer: str, question: Conversation) -> dict[str, float]:
-    """Every metric of one answer, by name. `question` carries the reference and `accept`."""
-    return {name: m.thing.measure(answer, question) for name, m in collect("metrics").items()}
+PATTERN = "re:"  # what an entry of `accept` begins with that is a regular expression
+PATIENCE = 1.0  # seconds in which a pattern must have matched
 
 
 def exact(answer: str, question: Conversation) -> float:
@@ -47,6 +32,27 @@ def contains(answer: str, question: Conversation) -> float:
     return float(any(_stands_in(part, text) for part in wanted if part))
 
 
+def regex(answer: str, question: Conversation) -> float | None:
+    """1 if a pattern of `accept` ("re:[0-9]+ days?") matches somewhere in the answer, else 0.
+
+    None for a question without a pattern. The answer is taken as it is written; "(?i)" at the
+    pattern's start ignores case. The syntax is that of the library `regex`, a superset of Python's.
+
+    Raises BadInput for a pattern that is none, or that searches for longer than PATIENCE seconds
+    (nested repetitions can take for ever).
+    """
+    import regex as library
+
+    patterns = [a.removeprefix(PATTERN) for a in question.accept if a.startswith(PATTERN)]
+    try:
+        found = [library.search(pattern, answer, timeout=PATIENCE) for pattern in patterns]
+    except (library.error, TimeoutError) as error:
+        raise BadInput(
+            f"A pattern of the question {question.question[:60]!r} cannot be used: {error}."
+        ) from error
+    return float(any(found)) if patterns else None
+
+
 def token_f1(answer: str, question: Conversation) -> float:
     """F1 of the tokens that answer and reference share, counted with multiplicity: 0 to 1.
 
@@ -67,27 +73,6 @@ def length(answer: str, question: Conversation) -> float:
     return float(len(tokens(answer)))
 
 
-def stops(done_reason: str) -> bool:
-    """Whether a generation ended by itself: Ollama's `done_reason` is "stop", not "length"."""
-    return done_reason == "stop"
-
-
-def tokens(text: str) -> list[str]:
-    """The words of a text, folded; each Chinese, Japanese or Korean character is one token.
-
-    Punctuation and symbols separate words and are no tokens themselves.
-    """
-    spaced = []
-    for character in fold(text):
-        if _is_cjk(character):
-            spaced.append(f" {character} ")
-        elif unicodedata.category(character)[0] in "LMN":
-            spaced.append(character)
-        else:
-            spaced.append(" ")
-    return "".join(spaced).split()
-
-
 def _stands_in(part: str, text: str) -> bool:
     at = text.find(part)
     while at >= 0:
@@ -100,38 +85,9 @@ def _stands_in(part: str, text: str) -> bool:
 
 def _goes_on(rest: str, edge: str) -> bool:
     """Whether the word or number whose last character is `edge` goes on in `rest`."""
-    if not edge.isalnum() or _is_cjk(edge) or not rest:
+    if not edge.isalnum() or is_cjk(edge) or not rest:
         return False
     if rest[0].isalnum():
-        return not _is_cjk(rest[0])
+        return not is_cjk(rest[0])
     # 3.4 goes on in 3.45 and in 3.4.1, 12 in 12,000.
     return edge.isdigit() and rest[0] in ".," and rest[1:2].isdigit()
-
-
-def _is_cjk(character: str) -> bool:
-    # Ideographs, kana and Hangul by their blocks; the extension planes 2 and 3 are ideographs.
-    return (
-        "\u3040" <= character <= "\u30ff"
-        or "\u3400" <= character <= "\u9fff"
-        or "\uac00" <= character <= "\ud7af"
-        or "\uf900" <= character <= "\ufaff"
-        or "\U00020000" <= character <= "\U0003ffff"
-    )
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric(name="exact", measure=exact),
-        Metric(name="contains", measure=contains),
-        Metric(name="token_f1", measure=token_f1),
-        Metric(name="length", measure=length),
-    )
-}
-
-
-@hookimpl
-def register_metrics(register: Register) -> None:
-    """Bring in the metrics above."""
-    for name, metric in METRICS.items():
-        register(name, metric)

@@ -1,0 +1,100 @@
+"""Words for SQLite's full-text index, in scripts with and without spaces between them.
+
+FTS5 finds words by the spaces around them, and its trigram tokenizer finds nothing shorter than
+three letters, though most Chinese words have two. So texts of such scripts go in as single
+characters and overlapping pairs, as Lucene's CJK analyzer has it: 开门时间 becomes
+开 门 时 间 开门 门时 时间. No dictionary is needed, and a name that none knows is found as well.
+
+The log, where all words of a query must stand, keeps the pairs alone and in their order (`spaced`):
+two characters are one token, more are a phrase of pairs, a single one is the beginning of a pair.
+"""
+
+import re
+import unicodedata
+
+TOKENIZER = "porter unicode61 remove_diacritics 2"  # English endings are cut, accents are dropped
+
+# Thai, Lao, Burmese, Hangul, Khmer; Han with its marks, kana, bopomofo; Han beyond the first plane.
+_DENSE = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3100-\u318f"
+    "\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+_UNSPACED = re.compile(f"[{_DENSE}]+")
+_PART = re.compile(rf"[{_DENSE}]+|[^\W{_DENSE}]+")
+_WISH = re.compile(r'"([^"]*)"|(\S+)')
+_WORD = re.compile(r"\w+")
+
+
+def to_index(text: str) -> str:
+    """What the index is given for a text: its words, with spaces between them."""
+    return _UNSPACED.sub(lambda run: f" {' '.join([*run[0], *_pairs(run[0])])} ", folded(text))
+
+
+def to_ask(text: str) -> list[str]:
+    """The words to look for, each once: whole words, then pairs, then single characters.
+
+    A single one is found far more often and so weighs little in BM25, but 创立 and 创办 share one
+    and no pair.
+    """
+    plain = folded(text)
+    runs = _UNSPACED.findall(plain)
+    pairs = [pair for run in runs for pair in _pairs(run)]
+    return list(dict.fromkeys([*_WORD.findall(_UNSPACED.sub(" ", plain)), *pairs, *"".join(runs)]))
+
+
+def match_any(terms: list[str]) -> str:
+    """The FTS5 expression for texts with at least one of these terms."""
+    return " OR ".join('"' + term.replace('"', '""') + '"' for term in terms)
+
+
+def folded(text: str) -> str:
+    """One spelling for what means the same: full-width and half-width, upper and lower case."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether most letters are of a script that puts no spaces between words."""
+    letters = sum(map(str.isalpha, text))
+    return 2 * sum(len(run) for run in _UNSPACED.findall(text)) > letters
+
+
+def spaced(text: str) -> str:
+    """The text as it is indexed: dense runs as overlapping pairs, all else as it is."""
+    return text if text.isascii() else _UNSPACED.sub(_in_order, text)
+
+
+def _in_order(match: re.Match[str]) -> str:
+    run = match[0]
+    return f" {' '.join(run[i : i + 2] for i in range(len(run)))} "
+
+
+def match_query(wish: str) -> str:
+    """The FTS5 query for what a person typed: all words, in any order; "…" is a phrase.
+
+    A `*` at the end of a word stands for any ending. Nothing that is typed is an operator, so
+    every wish is a valid query. "" if there is no word in it.
+    """
+    return " AND ".join(
+        phrase
+        for quoted, bare in _WISH.findall(wish)
+        if (phrase := _phrase(quoted or bare, open_end=bare.endswith("*")))
+    )
+
+
+def _phrase(text: str, *, open_end: bool) -> str:
+    tokens: list[str] = []
+    for part in _PART.findall(text):
+        if _UNSPACED.fullmatch(part):
+            tokens += [part[i : i + 2] for i in range(max(1, len(part) - 1))]
+            single = len(part) == 1
+        else:
+            tokens.append(part)
+            single = False
+    if not tokens:
+        return ""
+    return f'"{" ".join(tokens)}"' + ("*" if open_end or single else "")
+
+
+def _pairs(run: str) -> list[str]:
+    return [run[at : at + 2] for at in range(len(run) - 1)]
