@@ -132,6 +132,8 @@ def test_a_changed_suite_is_noticed(db, home):
 def test_what_was_ever_asked_is_never_learned_again(db, home, tmp_path):
     freeze(db, home, of_test_rows([asked("Old?", split="test")], "bot"))
     freeze(db, home, of_test_rows([asked("New?", split="test")], "bot"))
+    owls = asked("Which owl boxs do you sell in winter?", "Two kinds.")
+    add(db, home, "owls", "domain", "bot", [owls], "by hand")
     add(db, home, "hand", "must-not-forget", "", [asked("By hand?", cluster="c7")], "by hand")
     add(db, home, "theirs", "domain", "shop", [asked("Theirs?")], "by hand")
     rows = [asked(f"What is {n}?", str(n), split="train") for n in range(9)]
@@ -140,16 +142,17 @@ def test_what_was_ever_asked_is_never_learned_again(db, home, tmp_path):
         asked("New?", split="validation"),
         asked("Anything", split="train", cluster="c7"),
         asked("What is the capital of France?", "Paris.", split="train"),
+        asked("Which owl boxes do you sell in winter?", "Two kinds.", split="train"),
     ]
     fine = [asked("By hand?", split="test"), asked("Theirs?", split="train")]
     file = tmp_path / "faq.jsonl"
     file.write_text("".join(row.line + "\n" for row in [*rows, *leaks, *fine]))
     ban = banned(db, home, "bot")
-    assert [row in ban for row in leaks] == [True] * 4
+    assert ban.among([*leaks, fine[1]]) == [True] * 5 + [False]
     frozen = datasets.gather(home, [file], onto=None, banned=ban)
     assert {row.question for row in frozen.rows} == {r.question for r in [*rows, *fine]}
-    assert frozen.banned == 4
-    assert datasets.freeze(db, home, "bot", frozen).banned == 4
+    assert frozen.banned == 5
+    assert datasets.freeze(db, home, "bot", frozen).banned == 5
 
 
 def test_a_suite_is_made_from_one_place(db, home, tmp_path):

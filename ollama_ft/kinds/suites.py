@@ -13,6 +13,7 @@ from ollama_ft.kinds.formats import read_rows
 from ollama_ft.kinds.gate import KINDS, WATCHED
 from ollama_ft.kinds.general import SHARE
 from ollama_ft.kinds.metrics import contains, tokens
+from ollama_ft.kinds.splits import group_rows
 
 ID_DIGITS = 8  # of a question's digest, as the gate shows it and --accept takes it
 SENTENCE = 4  # tokens from which an answer is a sentence, not a word that many questions share
@@ -129,21 +130,24 @@ def _chinese(questions: Sequence[Conversation]) -> float:
 class Banned:
     """What is asked in suites, and so is never learned."""
 
-    questions: frozenset[bytes]  # Conversation.question_key
-    clusters: frozenset[str]
+    rows: tuple[Conversation, ...] = ()  # each question once
 
-    def __contains__(self, row: object) -> bool:
-        """Whether this row is, or hangs together with, a question of a suite."""
-        assert isinstance(row, Conversation), "only conversations can be banned"
-        return row.question_key in self.questions or (
-            bool(row.cluster) and row.cluster in self.clusters
-        )
+    def among(self, rows: Sequence[Conversation]) -> list[bool]:
+        """Which of `rows` are, or hang together with, a question of a suite.
+
+        The same question, a row of its named cluster, or one that is nearly the same (kinds/near).
+        """
+        questions = {row.question_key for row in self.rows}
+        clusters = {row.cluster for row in self.rows if row.cluster}
+        heads = group_rows([*self.rows, *rows]).first if self.rows else [0] * len(rows)
+        near = set(heads[: len(self.rows)])
+        return [
+            row.question_key in questions or row.cluster in clusters or head in near
+            for row, head in zip(rows, heads[len(self.rows) :], strict=True)
+        ]
 
 
 def ban(suites: Iterable[Suite]) -> Banned:
     """What the questions of these suites ban from training."""
-    rows = [row for suite in suites for row in suite.questions]
-    return Banned(
-        questions=frozenset(row.question_key for row in rows),
-        clusters=frozenset(row.cluster for row in rows if row.cluster),
-    )
+    rows = {(row.question_key, row.cluster): row for suite in suites for row in suite.questions}
+    return Banned(rows=tuple(rows.values()))

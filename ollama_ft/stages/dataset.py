@@ -9,7 +9,7 @@ nearly the same as (kinds/splits).
 """
 
 import json
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.containers import Part, Reading, parts
 from ollama_ft.kinds.formats import read_part
 from ollama_ft.kinds.splits import Placing, group_rows, key_of, place
+from ollama_ft.kinds.suites import Banned
 
 LEAST = 8  # rows to train on; fewer than one batch teach nothing
 
@@ -62,7 +63,7 @@ def gather(
     onto: Dataset | None,
     reading: Reading | None = None,
     db: Database | None = None,
-    banned: Container[Conversation] = (),
+    banned: Banned | None = None,
 ) -> Frozen:
     """Join the rows of `files` to those of `onto` (None: begin anew). Nothing is written.
 
@@ -75,7 +76,7 @@ def gather(
     counts: dict[str, int] = {}
     fresh = [row for part in read for row in _read(part, counts)]
     ages = None if db is None or onto is None else lambda: _ages(db, home, onto)
-    frozen = without(build(fresh, load(home, onto) if onto else (), ages), banned)
+    frozen = without(build(fresh, load(home, onto) if onto else (), ages), banned or Banned())
     _check_enough(frozen)
     return replace(frozen, sources=counts, parent=onto.id if onto else None)
 
@@ -181,9 +182,11 @@ def build(
     )
 
 
-def without(frozen: Frozen, banned: Container[Conversation]) -> Frozen:
+def without(frozen: Frozen, banned: Banned) -> Frozen:
     """The dataset without the rows that would teach what a suite asks; pure."""
-    kept = tuple(row for row in frozen.rows if row.split == "test" or row not in banned)
+    asked = banned.among(frozen.rows)
+    rows = zip(frozen.rows, asked, strict=True)
+    kept = tuple(row for row, is_asked in rows if row.split == "test" or not is_asked)
     return replace(frozen, rows=kept, banned=frozen.banned + len(frozen.rows) - len(kept))
 
 
