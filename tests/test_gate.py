@@ -6,20 +6,19 @@ from dataclasses import replace
 import pytest
 
 from ollama_ft import loop
-from ollama_ft.core.catalog import append, every, newest
+from ollama_ft.core.catalog import every, newest
 from ollama_ft.core.errors import BadInput, GateFailed, NotEnoughData
 from ollama_ft.core.events import silent
 from ollama_ft.core.gates import GateRules
-from ollama_ft.core.records import Dataset, Promotion, Reply, Verdict
+from ollama_ft.core.records import Dataset, Promotion, Verdict
 from ollama_ft.core.refs import live
 from ollama_ft.kinds.suites import question_id
 from ollama_ft.stages import dataset as datasets
-from ollama_ft.stages import evaluate as stage
 from ollama_ft.stages.gate import Gate, words
 from ollama_ft.stages.promote import promote
 from ollama_ft.stages.suite import add
 from ollama_ft.workshop import Workshop
-from tests.rows import a_family, a_version
+from tests.rows import a_family, a_reply, a_version
 from tests.test_suite import asked
 
 GATE = Gate(name="quick", rules=GateRules(suites=()), accepted={})
@@ -49,23 +48,8 @@ class Shop:
     def says(self, version, right, questions=None, reason="stop"):
         """Store a version's answers: right to the questions that `right` says yes to."""
         for number, question in enumerate(questions or self.rows):
-            prompt, options = stage._key(question)
-            append(
-                self.db,
-                Reply(
-                    version_digest=version.digest,
-                    prompt_digest=prompt,
-                    options_digest=options,
-                    text=question.answer if right(number) else "No idea.",
-                    done_reason=reason,
-                    prompt_tokens=9,
-                    answer_tokens=9,
-                    prompt_seconds=0.1,
-                    answer_seconds=0.1,
-                    total_seconds=0.2,
-                    load_seconds=0.0,
-                ),
-            )
+            text = question.answer if right(number) else "No idea."
+            a_reply(self.db, version, question, text, reason)
 
     def promote(self, gate=GATE, **how):
         return loop.promote(self.shop, self.two, how.pop("reason", "because"), gate, **how)

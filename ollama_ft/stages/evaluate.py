@@ -68,7 +68,7 @@ def evaluate(
         return found
     _ask(db, client, version, unasked(db, version, suite), emit)
     replies = _replies(db, version)
-    results = [_answered(q, _answer_of(replies[_key(q)])) for q in suite.questions]
+    results = [_answered(q, _answer_of(replies[reply_key(q)])) for q in suite.questions]
     content = json.dumps([asdict(r) for r in results], ensure_ascii=False, indent=1)
     digest, _ = freeze(home.data("evaluations"), content.encode(), ".json")
     return append(
@@ -95,7 +95,7 @@ def answers(home: Home, evaluation: Evaluation) -> list[Answered]:
 def unasked(db: Database, version: Version, suite: Suite) -> list[Conversation]:
     """The suite's questions that this version was never asked, each prompt once."""
     known = _replies(db, version)
-    missing = {_key(q): q for q in suite.questions if _key(q) not in known}
+    missing = {reply_key(q): q for q in suite.questions if reply_key(q) not in known}
     return list(missing.values())
 
 
@@ -149,7 +149,7 @@ def _counter(name: str, total: int, emit: Emit) -> Callable[[], None]:
 
 
 def _reply(version: Version, question: Conversation, answer: "Answer") -> Reply:
-    prompt, options = _key(question)
+    prompt, options = reply_key(question)
     return Reply(
         version_digest=version.digest,
         prompt_digest=prompt,
@@ -165,7 +165,8 @@ def _reply(version: Version, question: Conversation, answer: "Answer") -> Reply:
     )
 
 
-def _key(question: Conversation) -> Key:
+def reply_key(question: Conversation) -> Key:
+    """What the answer to a question is kept under: the turns that are shown, and the options."""
     turns = [[message.role, message.content] for message in question.prompt]
     shown = digest_bytes(json.dumps(turns, ensure_ascii=False).encode())
     return shown, _options_digest(_budget(question))
