@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.make import gate_option, load_the_gate
 from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import outcome_json, print_outcome, proof_line
 from ollama_ft.cli.tables import print_json, size, table
@@ -95,16 +96,22 @@ def _json(arrival: "Arrival") -> dict[str, object]:
 @click.command("rebase")
 @click.argument("family", required=False)
 @click.option("--onto", metavar="MODEL", help="The new base; else what the old one's name is now.")
+@gate_option
 @unload_option
 @as_json
 @pass_context
 def rebase_command(
-    context: Context, family: str | None, onto: str | None, unload: bool, as_json: bool
+    context: Context,
+    family: str | None,
+    onto: str | None,
+    gate: str | None,
+    unload: bool,
+    as_json: bool,
 ) -> None:
     """Train a family again on a base that has moved, or on another.
 
     It learns what the live version learned, by the same recipe, and becomes live if it is proved
-    and answers no fewer questions right than the live version does on the old base.
+    and passes the gate against the live version on the old base.
 
     \b
       ollama pull qwen2.5:0.5b && ollama-ft rebase support
@@ -115,7 +122,7 @@ def rebase_command(
 
     found = refs.family(context.db, family)
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
-        outcome = upkeep.rebase(shop, found, onto)
+        outcome = upkeep.rebase(shop, found, onto, load_the_gate(context, gate))
     if as_json:
         print_json(outcome_json(context.db, outcome))
     else:
