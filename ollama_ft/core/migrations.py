@@ -254,6 +254,18 @@ def m007_knowledge(db: Database) -> None:
     )
 
 
+@migrations()
+def m009_cleanings(db: Database) -> None:
+    """What stages/clean.py appends: which dataset was made from which, and what was done."""
+    _table(
+        db,
+        "cleanings",
+        {"family": str, "dataset": int, "parent": int, "came": int, "stayed": int}
+        | {"digest": str, "counts_json": str},
+        {"dataset": "datasets", "parent": "datasets"},
+    )
+
+
 # The log is a file of its own, with steps of its own.
 log_migrations = Migrations("ollama_ft_log")
 

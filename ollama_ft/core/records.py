@@ -392,6 +392,20 @@ class Feedback(Record):
     by: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cleaned(Record):
+    """A dataset made from another by cleaning; `digest` names the JSONL that says what changed."""
+
+    table = "cleanings"
+    family: str
+    dataset: int  # the revision that was made
+    parent: int  # the dataset that was cleaned, as it was
+    came: int  # rows of the parent
+    stayed: int
+    digest: str
+    counts_json: str  # "dropped", "redacted", "repaired": reason → rows
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -415,4 +429,5 @@ RECORDS: tuple[type[Record], ...] = (
     Placement,
     Embedder,
     Vector,
+    Cleaned,
 )

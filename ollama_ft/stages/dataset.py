@@ -123,6 +123,16 @@ def is_here(home: Home, dataset: Dataset) -> bool:
     return artefact(home.data("datasets"), dataset.digest, ".jsonl").is_file()
 
 
+def revise(rows: Iterable[Conversation], *, parent: Dataset, sources: Mapping[str, int]) -> Frozen:
+    """The rows of `parent` as they were changed, each in the split that it names.
+
+    Raises NotEnoughData below LEAST rows to train on.
+    """
+    frozen = replace(build(rows), sources=sources, parent=parent.id)
+    _check_enough(frozen)
+    return frozen
+
+
 def load(home: Home, dataset: Dataset) -> list[Conversation]:
     """The rows of a frozen dataset.
 
