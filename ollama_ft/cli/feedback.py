@@ -10,7 +10,7 @@ from ollama_ft.cli.tables import print_json, table
 from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from ollama_ft.core.records import Exchange
+    from ollama_ft.core.log_records import Exchange
     from ollama_ft.core.sqlite import Database
     from ollama_ft.serve.queue import Case
 

@@ -10,7 +10,7 @@ from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.tables import age, print_json, size, table
 
 if TYPE_CHECKING:
-    from ollama_ft.core.records import Exchange
+    from ollama_ft.core.log_records import Exchange
     from ollama_ft.core.sqlite import Database
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -105,8 +105,8 @@ def logs_show(context: Context, ref: str, as_json: bool) -> None:
     REF is the number in the list, the id from an answer's header, or `last`.
     """
     from ollama_ft.core.catalog import every
+    from ollama_ft.core.log_records import Feedback
     from ollama_ft.core.logbook import conversation, find_exchange
-    from ollama_ft.core.records import Feedback
 
     log = open_home_log(context)
     exchange = find_exchange(log, ref)
