@@ -93,7 +93,7 @@ class Groups:
 def group(questions: Sequence[str], answers: Sequence[str]) -> Groups:
     """Group questions (plain texts) with their answers (as they stand).
 
-    In a crowd of alike questions only WINDOW neighbours of each are compared, so that the work
+    In a crowd of alike questions only a few neighbours of each are compared, so that the work
     grows with their number; what is connected over others still comes together. Empty questions
     are alone.
     """
@@ -168,7 +168,8 @@ def _by_rare_pieces(
         some = [texts[index] for index in range(start, min(start + BATCH, len(texts)))]
         hashes, rows = _pieces(some)
         often = seen[hashes % COUNTED]
-        hashes, rows, often = (part[often > 1] for part in (hashes, rows, often))
+        shared = often > 1
+        hashes, rows, often = hashes[shared], rows[shared], often[shared]
         order = np.lexsort((hashes, often, rows))
         hashes, rows = hashes[order], rows[order]
         fresh = np.flatnonzero(np.diff(hashes, prepend=0) != 0)
@@ -181,7 +182,7 @@ def _by_rare_pieces(
         kept = np.flatnonzero(rare[:, band])
         key = rare[kept, band] ^ (numbers[kept] << np.uint64(32))
         order = np.lexsort((rare[kept, (band + 1) % RARE], key))
-        yield from _of_band(key[order], kept[order], brief, 0)
+        yield from _of_band(key[order], kept[order], brief, 0, 3 * WINDOW)
 
 
 def _numbers(text: str) -> int:
@@ -190,7 +191,11 @@ def _numbers(text: str) -> int:
 
 
 def _of_band(
-    keys: "NDArray[np.uint64]", places: "NDArray[np.int64]", brief: "NDArray[np.uint8]", band: int
+    keys: "NDArray[np.uint64]",
+    places: "NDArray[np.int64]",
+    brief: "NDArray[np.uint8]",
+    band: int,
+    window: int = WINDOW,
 ) -> "Iterator[Pairs]":
     """Neighbours with one key that agree in enough places, and in no band before this one.
 
@@ -198,7 +203,7 @@ def _of_band(
     """
     import numpy as np
 
-    for step in range(1, WINDOW + 1):
+    for step in range(1, window + 1):
         same = np.flatnonzero(keys[:-step] == keys[step:])
         for start in range(0, len(same), BATCH):
             some = same[start : start + BATCH]
