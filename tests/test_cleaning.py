@@ -1,14 +1,23 @@
 import json
+from dataclasses import replace
 
 import pytest
 
+from ollama_ft import tidy
+from ollama_ft.core.catalog import every, newest
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import Conflict
+from ollama_ft.core.files import artefact
+from ollama_ft.core.records import Cleaned, Dataset
 from ollama_ft.kinds.cleaning import changes_path, clean_files, clean_lines
+from ollama_ft.kinds.differences import differ
 from ollama_ft.kinds.filters import fault
 from ollama_ft.kinds.leaks import Asked
 from ollama_ft.kinds.repairs import repaired
 from ollama_ft.kinds.report import Against, Limit
+from ollama_ft.stages.clean import newest_revision
+from ollama_ft.stages.dataset import build, freeze, load
+from tests.rows import a_family
 from tests.test_report import MANUAL, asked
 
 
@@ -96,3 +105,24 @@ def test_files_are_cleaned_into_new_ones_and_never_in_place(tmp_path):
     with pytest.raises(Conflict, match="never changed in place"):
         clean_files([file], out)
     assert counts.redacted == {"phone": 1}
+
+
+def test_a_familys_data_is_cleaned_into_a_revision_that_it_learns_from_next(db, home):
+    family = a_family(db)
+    rows = [asked(f"What is thing {n} called?", f"It is {n}.", split="train") for n in range(12)]
+    rows.append(asked("How do I reach you?", "At ada@lovelace.org.", split="test"))
+    old = freeze(db, home, "bot", build(rows))
+    counts, revision = tidy.clean(db, home, family, (), None)
+    assert counts.redacted == {"email": 1} and (counts.came, counts.stayed) == (13, 13)
+    assert (revision.parent, revision.rows, revision.test) == (old.id, 13, 1)
+    assert "ada@" not in "".join(row.line for row in load(home, revision))
+    assert "ada@" in "".join(row.line for row in load(home, old)), "the old one is as it was"
+    assert newest_revision(db, old) == revision == newest(db, Dataset, family="bot")
+    (cleaned,) = every(db, Cleaned)
+    told = artefact(home.data("changes"), cleaned.digest, ".jsonl").read_text()
+    assert '"redacted"' in told and "ada@" not in told
+    assert tidy.clean(db, home, family, (), None) == (
+        replace(counts, redacted={}),
+        revision,
+    ), "what is clean is not cleaned again"
+    assert differ(tidy.resolve(db, home, "bot~1"), tidy.resolve(db, home, "bot")).answered == 1

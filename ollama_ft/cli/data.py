@@ -8,7 +8,7 @@ import click
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.reading import reading_options
 from ollama_ft.cli.tables import age, print_json, short, size, table
-from ollama_ft.cli.tidying import clean_command
+from ollama_ft.cli.tidying import augment_command, clean_command, diff_command
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.containers import Reading
@@ -57,7 +57,7 @@ def check(
         found = refs.family(context.db, family)
         with context.workshop() as shop:
             against = tidy.against(shop, found, embed)
-            rows = () if files else tidy.rows_of(shop, found)
+            rows = () if files else tidy.rows_of(shop.db, shop.home, found)
             report = (
                 reports.check(files, reading, against)
                 if files
@@ -69,7 +69,8 @@ def check(
         print_report(report)
 
 
-data_command.add_command(clean_command)
+for _command in (clean_command, diff_command, augment_command):
+    data_command.add_command(_command)
 
 
 @data_command.command("show")
