@@ -31,13 +31,14 @@ from ollama_ft.core.records import (
     Verdict,
     Version,
 )
-from ollama_ft.core.refs import live
+from ollama_ft.core.refs import bare, live
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.containers import Reading
 from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.kinds.suites import Suite
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import user_message
+from ollama_ft.runtime.memory import in_the_way, room
 from ollama_ft.runtime.publish import point as move_tag
 from ollama_ft.stages import base as bases
 from ollama_ft.stages import convert as conversion
@@ -50,7 +51,8 @@ from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import suite as suites
 from ollama_ft.stages import verify as proving
 from ollama_ft.stages.gate import Gate
-from ollama_ft.trial import evaluate_all, hold, own_questions
+from ollama_ft.stages.publish import ANY
+from ollama_ft.trial import evaluate_all, hold, own_questions, rival
 from ollama_ft.workshop import Workshop
 
 
@@ -64,6 +66,7 @@ class Lesson:
     recipe_name: str
     gate: Gate
     anew: bool = False  # learn from these files alone, not from what the live version learned too
+    way: publishing.Way = ANY  # how the version shall get to the runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +140,13 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
 
 def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson) -> Outcome:
     """Train, convert, publish, prove, evaluate and promote one version from rows."""
+    from ollama_ft.kinds.trainers.machine import find_device
     from ollama_ft.stages.train import prepare, train
 
     test = suites.of_test_rows(frozen.rows, family.name)
-    v0 = row(shop.db, Version, _number_zero(shop.db, family))
+    device = find_device("auto")
+    guests = in_the_way(shop.client, device)
+    v0 = row(shop.db, Version, _bare_base(shop.db, family))
     publishing.bring(shop.db, shop.home, shop.client, v0)
     prepared = prepare(
         shop.db,
@@ -155,11 +161,12 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     suites.freeze(shop.db, shop.home, test)
     shop.emit(Note(text=_describe(dataset, lesson.recipe)))
     shop.emit(Stage(name="train", text=f"LoRA, recipe {lesson.recipe_name}"))
-    run = train(shop.db, shop.home, prepared, dataset, shop.emit)
+    with room(shop.client, device, guests, shop.may_unload, shop.emit):
+        run = train(shop.db, shop.home, prepared, dataset, shop.emit)
     shop.emit(Stage(name="convert", text="writing the adapter as GGUF"))
     adapter = conversion.convert(shop.db, shop.home, run)
     version = publishing.register(shop.db, family, adapter)
-    proof = prove(shop, version, v0)
+    proof = prove(shop, version, v0, lesson.way)
     return _judge(shop, version, proof, v0, test, lesson.gate)
 
 
@@ -169,10 +176,11 @@ def again(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> O
     return make(shop, family, datasets.Frozen(rows=rows), lesson)
 
 
-def prove(shop: Workshop, version: Version, v0: Version, route: str | None = None) -> Proof:
+def prove(shop: Workshop, version: Version, v0: Version, way: publishing.Way = ANY) -> Proof:
     """Bring a version to the runtime and prove it there. Raises ProofFailed if it fails."""
     shop.emit(Stage(name="publish", text=f"bringing {version.tag} to {shop.client.address.url}"))
-    publication = publishing.bring(shop.db, shop.home, shop.client, version, route=route)
+    publication = publishing.bring(shop.db, shop.home, shop.client, version, way)
+    shop.emit(Note(text=publishing.told(shop.db, publication)))
     proof = newest(shop.db, Proof, version=version.key, publication=publication.key)
     if proof is None or not proof.passed:
         shop.emit(Stage(name="prove", text="asking the runtime what the trainer was asked"))
@@ -188,7 +196,7 @@ def prove(shop: Workshop, version: Version, v0: Version, route: str | None = Non
 def _judge(
     shop: Workshop, version: Version, proof: Proof, v0: Version, test: Suite, gate: Gate
 ) -> Outcome:
-    before = _before(shop.db, version, v0)
+    before = rival(shop.db, version, v0)
     (base,) = evaluate_all(shop, v0, [test])
     verdict, trial = hold(shop, gate, version, before, test)
     outcome = Outcome(
@@ -358,21 +366,13 @@ def _steps_to(db: Database, family: Family, target: Version) -> int:
     return steps
 
 
-def _before(db: Database, version: Version, v0: Version) -> Version:
-    """What the version has to be better than: the live one, or what was live when it was made."""
-    current = live(db, version.family)
-    if current and current.version.key != version.key:
-        return current.version
-    return row(db, Version, version.parent) if current and version.parent else v0
-
-
 def _is_live(db: Database, version: Version) -> bool:
     current = live(db, version.family)
     return current is not None and current.version.key == version.key
 
 
-def _number_zero(db: Database, family: Family) -> int:
-    version = newest(db, Version, family=family.name, number=0)
+def _bare_base(db: Database, family: Family) -> int:
+    version = bare(db, family.name, family.base)
     if version is None:
         base = row(db, Base, family.base)
         raise Conflict(

@@ -6,6 +6,7 @@ from ollama_ft.core.events import Emit
 from ollama_ft.core.home import Home
 from ollama_ft.core.sqlite import Database
 from ollama_ft.runtime.client import Ollama
+from ollama_ft.runtime.memory import MayUnload, leave_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,3 +17,4 @@ class Workshop:
     home: Home
     client: Ollama
     emit: Emit
+    may_unload: MayUnload = leave_all  # may a training send these models out of memory?

@@ -127,6 +127,21 @@ def test_a_general_suite_that_is_too_small_leaves_it_open():
     assert f"{ruling.needed['general']} more general questions" in headline(ruling, "v2", "v1")
 
 
+def test_where_no_gain_is_asked_for_to_be_no_worse_is_enough():
+    same = decide(
+        GateRules(must_gain=False),
+        [Asked(name="test questions", kind="domain", pairs=pairs(both=110, gained=1, lost=1))],
+    )
+    assert (same.outcome, same.gained) == ("pass", False)
+    assert headline(same, "v2", "v1") == "v2 is no worse than v1."
+    few = decide(
+        GateRules(must_gain=False),
+        [Asked(name="test questions", kind="domain", pairs=pairs(both=20))],
+    )
+    assert few.outcome == "inconclusive"
+    assert set(few.needed) == {"test questions"}
+
+
 def test_forgetting_that_hides_behind_answers_without_end_is_told():
     found = tuple(
         Pair(

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.outcome import evaluation_json, outcome_json, print_evaluation, print_outcome
+from ollama_ft.cli.manners import unload_option
+from ollama_ft.cli.outcome import evaluation_json, print_evaluation, tell_outcome
 from ollama_ft.cli.reading import reading_options
 from ollama_ft.cli.tables import print_json
+from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.containers import Reading
-    from ollama_ft.loop import Lesson, Outcome
+    from ollama_ft.loop import Lesson
     from ollama_ft.stages.gate import Gate
 
 data_option = click.option(
@@ -43,6 +45,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @gate_option
 @click.option("--system", help="The system message of every version; else the base's own.")
 @click.option("--parameter", "parameters", metavar="KEY=VALUE", multiple=True, help="As in Ollama.")
+@way_options
+@unload_option
 @as_json
 @pass_context
 def new_command(
@@ -56,6 +60,9 @@ def new_command(
     gate: str | None,
     system: str | None,
     parameters: tuple[str, ...],
+    route: str | None,
+    packed_as: str | None,
+    unload: bool,
     as_json: bool,
 ) -> None:
     """Start a family on a base; with --data, train v1.
@@ -71,8 +78,11 @@ def new_command(
     name = family or derive_name(base)
     check_name(name)
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
-    lesson = _lesson(context, base, files, reading, recipe, changes, gate) if files else None
-    with context.home.lock(name), context.workshop() as shop:
+    lesson = None
+    if files:
+        lesson = _lesson(context, base, files, reading, recipe, changes, gate)
+        lesson = replace(lesson, way=way(route, packed_as))
+    with context.home.lock(name), context.workshop(unload=unload) as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
             click.echo(f"family {name} (no name was given, so it is the base's with -ft)")
@@ -86,7 +96,7 @@ def new_command(
                 click.echo(f"next: ollama-ft train {name} --data faq.jsonl")
             return
         outcome = loop.teach(shop, row, lesson)
-        _print(context, outcome, as_json)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("train")
@@ -97,6 +107,8 @@ def new_command(
 @recipe_option
 @set_option
 @gate_option
+@way_options
+@unload_option
 @as_json
 @pass_context
 def train_command(
@@ -108,6 +120,9 @@ def train_command(
     recipe: str | None,
     changes: tuple[str, ...],
     gate: str | None,
+    route: str | None,
+    packed_as: str | None,
+    unload: bool,
     as_json: bool,
 ) -> None:
     """Train the next version from what the live one learned and --data.
@@ -127,8 +142,8 @@ def train_command(
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
     lesson = _lesson(context, base.name, files, reading, recipe, changes, gate)
-    lesson = replace(lesson, anew=anew)
-    with context.home.lock(found.name), context.workshop() as shop:
+    lesson = replace(lesson, anew=anew, way=way(route, packed_as))
+    with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)
         else:
@@ -139,23 +154,26 @@ def train_command(
                     mend=f"ollama-ft train {found.name} --data faq.jsonl",
                 )
             outcome = loop.again(shop, found, dataset, lesson)
-        _print(context, outcome, as_json)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("resume")
 @click.argument("family", required=False)
 @gate_option
+@unload_option
 @as_json
 @pass_context
-def resume_command(context: Context, family: str | None, gate: str | None, as_json: bool) -> None:
+def resume_command(
+    context: Context, family: str | None, gate: str | None, unload: bool, as_json: bool
+) -> None:
     """Go on with an interrupted training, from its checkpoint."""
     from ollama_ft import loop
     from ollama_ft.core import refs
 
     found = refs.family(context.db, family)
-    with context.home.lock(found.name), context.workshop() as shop:
+    with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         outcome = loop.resume(shop, found, load_the_gate(context, gate))
-        _print(context, outcome, as_json)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("eval")
@@ -248,19 +266,3 @@ def _value(text: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _print(context: Context, outcome: "Outcome", as_json: bool) -> None:
-    """Print the outcome; if the gate said no, raise what it said."""
-    from ollama_ft.core.catalog import row
-    from ollama_ft.core.records import Version
-    from ollama_ft.stages.gate import refusal
-
-    if as_json:
-        print_json(outcome_json(context.db, outcome))
-    else:
-        print_outcome(context.db, context.home, outcome)
-    live = row(context.db, Version, outcome.verdict.against)
-    refused = refusal(outcome.verdict, outcome.version, live)
-    if refused and not outcome.promoted:
-        raise refused

@@ -26,6 +26,9 @@ class GateRules(BaseModel):
     least_gain: float = Field(
         0.05, gt=0, lt=1, description="A smaller gain is not worth a change: ruled out, it fails."
     )
+    must_gain: bool = Field(
+        True, description="Whether a gain has to be shown; false: to be no worse is enough."
+    )
     domain_margin: float = Field(
         0.05, gt=0, lt=1, description="What may be lost of its own questions, where others gain."
     )

@@ -28,7 +28,7 @@ def load_keyed(
     path = _find(word, name, folders, mend)
     values, lines = _read(path, mend)
     for key, text in changes.items():
-        values[key] = _scalar(text)
+        values[key] = read_value(text)
         lines.pop(key, None)
     try:
         return kind(**values)
@@ -66,7 +66,8 @@ def _read(path: Path, mend: str) -> tuple[dict[str, Any], dict[str, int]]:
     return {str(key): value for key, value in loaded.items()}, lines
 
 
-def _scalar(text: str) -> Any:
+def read_value(text: str) -> Any:
+    """What a YAML text says."""
     from ruamel.yaml import YAML
 
     return YAML(typ="safe", pure=True).load(text)

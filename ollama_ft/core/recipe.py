@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ollama_ft.core.files import digest_bytes
-from ollama_ft.core.keyed import load_keyed
+from ollama_ft.core.keyed import load_keyed, read_value
 
 
 class Recipe(BaseModel):
@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(8, ge=1, le=4096, description="Rows in one step.")
-    epochs: float = Field(10.0, gt=0, le=1000, description="Passes over the training rows.")
+    epochs: float = Field(16.0, gt=0, le=1000, description="Passes over the training rows.")
     max_length: int = Field(
         1024, ge=16, description="Longest row in tokens; longer ones are an error."
     )
@@ -73,3 +73,8 @@ def load_recipe(name: str, folders: list[Path], changes: Mapping[str, str]) -> R
     Raises NotFound, or BadInput that names the file, the line and the nearest key.
     """
     return load_keyed(Recipe, "recipe", name, folders, changes, "ollama-ft config schema")
+
+
+def read_recipe(text: str) -> Recipe:
+    """A recipe from what its `text` wrote, as the catalog keeps it."""
+    return Recipe(**read_value(text))
