@@ -33,10 +33,10 @@ class GateRules(BaseModel):
         0.05, gt=0, lt=1, description="What may be lost of its own questions, where others gain."
     )
     general_margin: float = Field(
-        0.1, gt=0, lt=1, description="What may be lost of the general suites."
+        0.15, gt=0, lt=1, description="What may be lost of the general suites."
     )
     safety_margin: float = Field(
-        0.1, gt=0, lt=1, description="What may be lost of the safety suites."
+        0.2, gt=0, lt=1, description="What may be lost of the safety suites."
     )
     suites: Literal["all"] | tuple[str, ...] = Field(
         "all", description="Suites asked beside the test questions, by name; [] for none."

@@ -10,6 +10,8 @@ def headline(ruling: Ruling, after: str, before: str) -> str:
     if ruling.outcome == "pass":
         if not ruling.gained:
             return f"{after} is no worse than {before}."
+        if not ruling.watched:
+            return f"{after} is better than {before}. What else it may have lost was not asked."
         return f"{after} is better than {before}, and nothing else got worse."
     told = {
         "flips": f"{after} gets questions wrong that must not be forgotten",
