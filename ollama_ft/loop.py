@@ -20,17 +20,9 @@ from ollama_ft.core.errors import (
     Unsupported,
 )
 from ollama_ft.core.events import Note, Stage
+from ollama_ft.core.judged_records import Verdict
 from ollama_ft.core.recipe import Recipe
-from ollama_ft.core.records import (
-    Base,
-    Dataset,
-    Evaluation,
-    Family,
-    Promotion,
-    Proof,
-    Verdict,
-    Version,
-)
+from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
 from ollama_ft.core.refs import bare, live
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.containers import Reading

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from ollama_ft.core.catalog import row
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Note, Stage
-from ollama_ft.core.records import Dataset, Evaluation, Verdict, Version
+from ollama_ft.core.judged_records import Verdict
+from ollama_ft.core.records import Dataset, Evaluation, Version
 from ollama_ft.core.refs import live as live_now
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.suites import Suite, is_spoken

@@ -78,8 +78,8 @@ def rebase(shop: Workshop, family: Family, onto: str | None, gate: Gate) -> Outc
     """Teach the live version's data to another base, by the recipe that it was taught with.
 
     `onto` is the new base; None means what the old one's name stands for now. The new version
-    becomes live if it is proved and passes the gate against the live one, on the old base; from
-    then on the family stands on the new base. Until then nothing has moved.
+    becomes live if it is proved and the gate lets it pass against the live one, on the old base;
+    from then on the family stands on the new base. Until then nothing has moved.
 
     Raises NotFound if the live version was taught nothing, Conflict if the base has not moved, and
     whatever training raises.

@@ -1,7 +1,9 @@
 """Rows for tests of the catalog: a family with a base and versions, made without any training."""
 
+from ollama_ft.core import judged_records, records, shelf_records
 from ollama_ft.core.catalog import append
 from ollama_ft.core.conversation import Conversation
+from ollama_ft.core.judged_records import Reply
 from ollama_ft.core.records import (
     Adapter,
     Base,
@@ -11,7 +13,6 @@ from ollama_ft.core.records import (
     Proof,
     Publication,
     RecipeText,
-    Reply,
     Run,
     Use,
     Version,
@@ -20,6 +21,7 @@ from ollama_ft.core.sqlite import Database
 from ollama_ft.stages.evaluate import reply_key
 
 SHA = "sha256:" + "0" * 63
+RECORDS = (*records.RECORDS, *judged_records.RECORDS, *shelf_records.RECORDS)
 
 
 def digest(letter: str) -> str:

@@ -3,7 +3,8 @@ import pytest
 from ollama_ft.core.catalog import every
 from ollama_ft.core.errors import RuntimeUnavailable
 from ollama_ft.core.events import Count, silent
-from ollama_ft.core.records import Evaluation, Reply
+from ollama_ft.core.judged_records import Reply
+from ollama_ft.core.records import Evaluation
 from ollama_ft.kinds.suites import make_suite
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.stages.evaluate import answers, evaluate, unasked

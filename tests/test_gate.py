@@ -10,7 +10,8 @@ from ollama_ft.core.catalog import every, newest
 from ollama_ft.core.errors import BadInput, GateFailed, NotEnoughData
 from ollama_ft.core.events import silent
 from ollama_ft.core.gates import GateRules
-from ollama_ft.core.records import Dataset, Promotion, Verdict
+from ollama_ft.core.judged_records import Verdict
+from ollama_ft.core.records import Dataset, Promotion
 from ollama_ft.core.refs import live
 from ollama_ft.kinds.suites import question_id
 from ollama_ft.stages import dataset as datasets

@@ -9,7 +9,7 @@ from ollama_ft.core.catalog import every
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
-from ollama_ft.core.records import Judgement
+from ollama_ft.core.judged_records import Judgement
 from ollama_ft.kinds.judging import Judged, add_up, length_adjusted, messages, read
 from ollama_ft.kinds.pairs import Pair
 from ollama_ft.runtime.answers import Answer, Details, Shown, Tag

@@ -12,7 +12,7 @@ from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
-from ollama_ft.core.records import Measurement
+from ollama_ft.core.judged_records import Measurement
 from ollama_ft.kinds.metrics import Served, find
 from ollama_ft.stages import measure as stage
 from ollama_ft.stages import publish

@@ -6,7 +6,7 @@ from ollama_ft.core.catalog import every
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput, Conflict, NotEnoughData, NotFound
 from ollama_ft.core.home import shipped
-from ollama_ft.core.records import FrozenSuite
+from ollama_ft.core.judged_records import FrozenSuite
 from ollama_ft.kinds.metrics import score
 from ollama_ft.kinds.suites import cluster_of, is_right, is_spoken, kind_by_name, read_folders
 from ollama_ft.stages import dataset as datasets

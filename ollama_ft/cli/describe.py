@@ -8,6 +8,7 @@ from ollama_ft.core.catalog import newest, row
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.files import artefact
 from ollama_ft.core.home import Home
+from ollama_ft.core.judged_records import Verdict
 from ollama_ft.core.records import (
     Adapter,
     Base,
@@ -18,7 +19,6 @@ from ollama_ft.core.records import (
     Publication,
     RecipeText,
     Run,
-    Verdict,
     Version,
 )
 from ollama_ft.core.sqlite import Database

@@ -78,10 +78,10 @@ def new_command(
     name = family or derive_name(base)
     check_name(name)
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
+    chosen = way(route, packed_as)
     lesson = None
     if files:
-        lesson = _lesson(context, base, files, reading, recipe, changes, gate)
-        lesson = replace(lesson, way=way(route, packed_as))
+        lesson = replace(_lesson(context, base, files, reading, recipe, changes, gate), way=chosen)
     with context.home.lock(name), context.workshop(unload=unload) as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:

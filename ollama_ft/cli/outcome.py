@@ -9,7 +9,8 @@ from ollama_ft.cli.app import Context
 from ollama_ft.cli.tables import number, print_json, share, table
 from ollama_ft.core.catalog import row
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Evaluation, Proof, Verdict, Version
+from ollama_ft.core.judged_records import Verdict
+from ollama_ft.core.records import Evaluation, Proof, Version
 
 if TYPE_CHECKING:
     from ollama_ft.core.sqlite import Database

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.make import load_the_gate
 from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import proof_line, tell_outcome
 from ollama_ft.cli.tables import print_json, size, table
@@ -117,7 +118,6 @@ def rebase_command(
       ollama-ft rebase support --onto qwen3:0.6b
     """
     from ollama_ft import upkeep
-    from ollama_ft.cli.make import load_the_gate
     from ollama_ft.core import refs
 
     found = refs.family(context.db, family)

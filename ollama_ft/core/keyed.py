@@ -28,7 +28,7 @@ def load_keyed(
     path = _find(word, name, folders, mend)
     values, lines = _read(path, mend)
     for key, text in changes.items():
-        values[key] = read_value(text)
+        values[key] = scalar(text)
         lines.pop(key, None)
     try:
         return kind(**values)
@@ -66,8 +66,8 @@ def _read(path: Path, mend: str) -> tuple[dict[str, Any], dict[str, int]]:
     return {str(key): value for key, value in loaded.items()}, lines
 
 
-def read_value(text: str) -> Any:
-    """What a YAML text says."""
+def scalar(text: str) -> Any:
+    """What a YAML text stands for: a number, a word, a list; a mapping as a dict."""
     from ruamel.yaml import YAML
 
     return YAML(typ="safe", pure=True).load(text)

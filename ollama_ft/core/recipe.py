@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ollama_ft.core.files import digest_bytes
-from ollama_ft.core.keyed import load_keyed, read_value
+from ollama_ft.core.keyed import load_keyed, scalar
 
 
 class Recipe(BaseModel):
@@ -27,7 +27,12 @@ class Recipe(BaseModel):
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(8, ge=1, le=4096, description="Rows in one step.")
-    epochs: float = Field(16.0, gt=0, le=1000, description="Passes over the training rows.")
+    epochs: float = Field(
+        16.0,
+        ge=0,
+        le=1000,
+        description="Passes over the training rows; 0: enough to hear each answer 64 times.",
+    )
     max_length: int = Field(
         1024, ge=16, description="Longest row in tokens; longer ones are an error."
     )
@@ -77,4 +82,4 @@ def load_recipe(name: str, folders: list[Path], changes: Mapping[str, str]) -> R
 
 def read_recipe(text: str) -> Recipe:
     """A recipe from what its `text` wrote, as the catalog keeps it."""
-    return Recipe(**read_value(text))
+    return Recipe(**scalar(text))

@@ -20,7 +20,8 @@ from ollama_ft.core.conversation import Conversation
 from ollama_ft.core.events import Count, Emit
 from ollama_ft.core.files import artefact, digest_bytes, freeze
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Evaluation, Reply, Run, Version
+from ollama_ft.core.judged_records import Reply
+from ollama_ft.core.records import Evaluation, Run, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.metrics import score, stops, timings
 from ollama_ft.kinds.suites import TEST, Suite, is_right

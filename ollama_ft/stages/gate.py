@@ -20,7 +20,8 @@ from ollama_ft.core.errors import BadInput, FtError, GateFailed, NotEnoughData, 
 from ollama_ft.core.files import artefact, digest_bytes
 from ollama_ft.core.gates import GateRules
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Dataset, Evaluation, Verdict, Version
+from ollama_ft.core.judged_records import Verdict
+from ollama_ft.core.records import Dataset, Evaluation, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.gate import Asked, Flip, Pair, decide
 from ollama_ft.kinds.gate_words import headline, sentences

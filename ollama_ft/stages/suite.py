@@ -14,7 +14,7 @@ from ollama_ft.core.errors import BadInput, Conflict, NotEnoughData, NotFound
 from ollama_ft.core.files import artefact, digest_bytes
 from ollama_ft.core.files import freeze as store
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import FrozenSuite
+from ollama_ft.core.judged_records import FrozenSuite
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.filters import fault
 from ollama_ft.kinds.formats import read_rows
