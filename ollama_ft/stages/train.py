@@ -151,12 +151,15 @@ def train(db: Database, home: Home, prepared: Prepared, dataset: Dataset, emit: 
     Raises OutOfResources, Stopped or Interrupted; no row is written then.
     """
     digest = prepared.digest(dataset)
-    if found := newest(db, Run, family=prepared.family.name, digest=digest):
-        return found
+    found = newest(db, Run, family=prepared.family.name, digest=digest)
     folder = artefact(home.data("runs"), digest, "")
+    if found and (folder / "adapter").is_dir():
+        return found
     _plan(folder, digest, prepared, dataset)
     trainer = collect("trainers")[prepared.recipe.adapter].thing
     result: TrainResult = trainer(_job(prepared, folder), emit)
+    if found and found.peft_digest == result.digest:
+        return found  # its weights had been let go by gc, and are back
     emit(Note(text="asking the trained model the probe prompts, for the proof"))
     metrics = _measure(prepared, result.folder, folder)
     recipe = prepared.recipe
