@@ -66,7 +66,7 @@ def new_command(
     name = family or derive_name(base)
     check_name(name)
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
-    lesson = _lesson(context, base, files, reading, recipe, changes) if files else None
+    lesson = make_lesson(context, base, files, reading, recipe, changes) if files else None
     with context.home.lock(name), context.workshop() as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
@@ -81,7 +81,7 @@ def new_command(
                 click.echo(f"next: ollama-ft train {name} --data faq.jsonl")
             return
         outcome = loop.teach(shop, row, lesson)
-        _print(context, outcome, as_json)
+        print_result(context, outcome, as_json)
 
 
 @click.command("train")
@@ -119,7 +119,7 @@ def train_command(
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = replace(_lesson(context, base.name, files, reading, recipe, changes), anew=anew)
+    lesson = replace(make_lesson(context, base.name, files, reading, recipe, changes), anew=anew)
     with context.home.lock(found.name), context.workshop() as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)
@@ -131,7 +131,7 @@ def train_command(
                     mend=f"ollama-ft train {found.name} --data faq.jsonl",
                 )
             outcome = loop.again(shop, found, dataset, lesson)
-        _print(context, outcome, as_json)
+        print_result(context, outcome, as_json)
 
 
 @click.command("resume")
@@ -146,7 +146,7 @@ def resume_command(context: Context, family: str | None, as_json: bool) -> None:
     found = refs.family(context.db, family)
     with context.home.lock(found.name), context.workshop() as shop:
         outcome = loop.resume(shop, found)
-        _print(context, outcome, as_json)
+        print_result(context, outcome, as_json)
 
 
 @click.command("eval")
@@ -176,19 +176,21 @@ def eval_command(
         print_evaluation(version, evaluation, measured)
 
 
-def _lesson(
+def make_lesson(
     context: Context,
     base: str,
     files: tuple[Path, ...],
-    reading: "Reading",
+    reading: "Reading | None",
     recipe: str | None,
     changes: tuple[str, ...],
 ) -> "Lesson":
+    """What is to be taught, from a command's options; `reading` None reads files as they are."""
     from ollama_ft.core.recipe import load_recipe
-    from ollama_ft.kinds.containers import parts
+    from ollama_ft.kinds.containers import Reading, parts
     from ollama_ft.loop import Lesson
     from ollama_ft.stages.base import default_recipe
 
+    reading = reading or Reading()
     for file in files:
         parts(file, reading)
     name = recipe or context.setting("recipe") or default_recipe(context.home, base)
@@ -219,7 +221,8 @@ def _value(text: str) -> object:
         return text
 
 
-def _print(context: Context, outcome: "Outcome", as_json: bool) -> None:
+def print_result(context: Context, outcome: "Outcome", as_json: bool) -> None:
+    """Print what a training led to."""
     if as_json:
         print_json(outcome_json(context.db, outcome))
     else:
