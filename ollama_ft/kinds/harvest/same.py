@@ -49,13 +49,16 @@ def once(candidates: Sequence[Candidate], settings: Settings) -> Sieved:
 def once_nearly(candidates: Sequence[Candidate], settings: Settings) -> Sieved:
     """Of nearly the same question with nearly the same answer, the best.
 
+    What somebody wrote stays unless the answer is the very same: "shelf A" and "shelf B" are near.
     Near questions with other answers both stay ("the capital of Mali", "… of Malta"), and are told
     as a conflict if somebody corrected one of them.
     """
     found = group_rows([one.row for one in candidates])
-    groups: defaultdict[int, list[Candidate]] = defaultdict(list)
-    for one, head in zip(candidates, found.first, strict=True):
-        groups[head].append(one)
+    keys = [(head, one.row.answer_key) for one, head in zip(candidates, found.first, strict=True)]
+    written = {key for key, one in zip(keys, candidates, strict=True) if one.tier == CORRECTED}
+    groups: defaultdict[tuple[int, bytes], list[Candidate]] = defaultdict(list)
+    for key, one in zip(keys, candidates, strict=True):
+        groups[key if key in written else (key[0], b"")].append(one)
     result = _best(groups.values(), "nearly the same question")
     kept = {one.uid for one in result.kept}
     told = []
