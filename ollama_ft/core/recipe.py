@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(8, ge=1, le=4096, description="Rows in one step.")
-    epochs: float = Field(10.0, gt=0, le=1000, description="Passes over the training rows.")
+    epochs: float = Field(16.0, gt=0, le=1000, description="Passes over the training rows.")
     max_length: int = Field(
         1024, ge=16, description="Longest row in tokens; longer ones are an error."
     )
