@@ -1,5 +1,5 @@
 # Two commands: `make demo` shows what it does, `make test` proves it. Both set themselves up.
-.PHONY: demo test check docs clean
+.PHONY: demo loop-demo test check docs clean
 
 PY  := .venv/bin/python
 FT  := .venv/bin/ollama-ft
@@ -30,6 +30,10 @@ demo: .venv/ready
 	$(FT) promote v2 --reason "the best so far"
 	$(FT) history
 	$(FT) list
+
+loop-demo: .venv/ready
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt ollama openai
+	$(PY) -m benchmarks.loop_demo
 
 QUESTION := How many hours will the Wren's battery hold out on a hike?
 LATER    := Which version of the firmware is the latest?
