@@ -85,7 +85,7 @@ def record(
 
 def _candidate(log: Database, row: dict[str, Any]) -> Candidate:
     turns = conversation(log, row["prompt"])
-    passages = list(_passages(json.loads(row["context_json"])))
+    passages = tuple(_passages(json.loads(row["context_json"])))
     answer = row["correction"] if row["rating"] == "corrected" else row["answer"]
     messages = (*(_message(turn) for turn in turns), Message(role="assistant", content=answer))
     return Candidate(
@@ -95,8 +95,8 @@ def _candidate(log: Database, row: dict[str, Any]) -> Candidate:
         tier=row["rating"] or UNRATED,
         row=Conversation(messages=messages, source=source_of(row["uid"])),
         said=row["answer"],
-        passages=tuple(text for _, text in passages),
-        topic=passages[0][0] if passages else "",
+        passages=passages,
+        topic=passages[0] if passages else "",
         trouble=_trouble(row, turns),
     )
 
@@ -115,9 +115,9 @@ def _trouble(row: dict[str, Any], turns: list[Turn]) -> str:
     return ""
 
 
-def _passages(context: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """The document and the text of each passage that was retrieved."""
+def _passages(context: list[dict[str, Any]]) -> Iterator[str]:
+    """Each passage that was retrieved, with the headings above it."""
     for passage in context:
         if isinstance(passage, dict) and isinstance(passage.get("text"), str):
             heading = str(passage.get("heading", ""))
-            yield str(passage.get("path", "")), f"{heading}\n{passage['text']}".strip()
+            yield f"{heading}\n{passage['text']}".strip()

@@ -32,7 +32,7 @@ class Candidate:
     row: Conversation
     said: str  # what the model answered
     passages: tuple[str, ...] = ()  # texts that were retrieved for it
-    topic: str = ""  # the document that was found first; "" if nothing was
+    topic: str = ""  # the passage that was found first; "" if none was
     trouble: str = ""  # what is known to be wrong with it: "broke off"
 
     @property

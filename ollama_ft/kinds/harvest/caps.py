@@ -7,7 +7,7 @@ from ollama_ft.kinds.harvest.candidate import Candidate, Left, Settings, Sieved
 
 
 def by_topic(candidates: Sequence[Candidate], settings: Settings) -> Sieved:
-    """A topic is the document that was found first or, where none was, the answer."""
+    """A topic is the passage that was found first or, where none was, the answer."""
     return _cap(candidates, lambda one: one.topic or one.row.answer_key.hex(), settings.per_topic)
 
 
