@@ -13,7 +13,8 @@ from ollama_ft.core.errors import NotEnoughData
 from ollama_ft.core.exchange import Heard, Rated, Turn, Verdict
 from ollama_ft.core.files import artefact
 from ollama_ft.core.logbook import Pen, find_exchange, open_log, remove
-from ollama_ft.core.records import Dataset, Forgotten, Harvest, Promotion, Version
+from ollama_ft.core.loop_records import Forgotten, Harvest
+from ollama_ft.core.records import Dataset, Promotion, Version
 from ollama_ft.kinds.harvest.candidate import exchange_of
 from ollama_ft.stages import dataset as datasets
 from tests.rows import a_family, a_version

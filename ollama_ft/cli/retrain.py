@@ -1,5 +1,6 @@
 """Learning from the log, and unlearning: retrain, forget."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -7,7 +8,9 @@ import click
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.logs import as_json, cut, open_home_log
 from ollama_ft.cli.make import make_lesson, print_result, recipe_option, set_option
+from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.tables import print_json, table
+from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ SHOWN = 20  # exchanges that `forget` lists
 @click.option("--dry-run", is_flag=True, help="Only say what would be learned, and why.")
 @recipe_option
 @set_option
+@way_options
+@unload_option
 @as_json
 @pass_context
 def retrain_command(
@@ -44,6 +49,9 @@ def retrain_command(
     dry_run: bool,
     recipe: str | None,
     changes: tuple[str, ...],
+    route: str | None,
+    packed_as: str | None,
+    unload: bool,
     as_json: bool,
 ) -> None:
     """Train the next version from the log: corrections first, then what was liked.
@@ -66,6 +74,7 @@ def retrain_command(
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
     lesson = make_lesson(context, base.name, (), None, recipe, changes)
+    lesson = replace(lesson, way=way(route, packed_as))
     log = open_home_log(context)
     wish = retrain.Wish(
         since=since, min_rows=min_rows, settings=Settings(most_tokens=lesson.recipe.max_length)
@@ -84,7 +93,7 @@ def retrain_command(
             _print_nothing(planned, as_json)
             return
         counts = {step.rule: [step.came, step.stayed] for step in planned.sifted.steps}
-        with context.workshop() as shop:
+        with context.workshop(unload=unload) as shop:
             outcome = retrain.carry_out(
                 shop, planned, lesson, {"rules": counts, "since": since, "strategy": strategy}
             )

@@ -87,6 +87,11 @@ def load_recipe(name: str, folders: list[Path], changes: Mapping[str, str]) -> R
         raise _first_problem(path, error, lines) from error
 
 
+def read_recipe(text: str) -> Recipe:
+    """A recipe from what its `text` wrote, as the catalog keeps it."""
+    return Recipe(**_scalar(text))
+
+
 def _find(name: str, folders: list[Path]) -> Path:
     if "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()

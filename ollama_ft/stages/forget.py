@@ -15,7 +15,8 @@ from ollama_ft.core.catalog import append_all, every
 from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.logbook import find_exchange, remove
 from ollama_ft.core.logsearch import Wish, search
-from ollama_ft.core.records import Forgotten, Version
+from ollama_ft.core.loop_records import Forgotten
+from ollama_ft.core.records import Version
 from ollama_ft.core.sqlite import Database
 
 

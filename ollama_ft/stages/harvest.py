@@ -15,7 +15,8 @@ from ollama_ft.core.exchange import COMPLETE, Turn
 from ollama_ft.core.files import freeze
 from ollama_ft.core.home import Home
 from ollama_ft.core.logbook import conversation
-from ollama_ft.core.records import Dataset, Harvest
+from ollama_ft.core.loop_records import Harvest
+from ollama_ft.core.records import Dataset
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.harvest.candidate import UNRATED, Candidate, source_of
 from ollama_ft.kinds.harvest.sift import Sifted
