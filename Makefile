@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows what it does, `make test` proves it. Both set themselves up.
 # `make demo-routes` does the demo where the runtime refuses routes, on a small set.
-.PHONY: demo demo-routes test check docs clean
+.PHONY: demo loop-demo demo-routes test check docs clean
 
 PY  := .venv/bin/python
 FT  := .venv/bin/ollama-ft
@@ -35,6 +35,10 @@ demo: .venv/ready
 	$(FT) promote v2 --reason "the best so far" || $(call FORCED,v2)
 	$(FT) history
 	$(FT) list
+
+loop-demo: .venv/ready
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt ollama openai
+	$(PY) -m benchmarks.loop_demo
 
 SMALL := $(OUT)-small
 demo-routes: # what the first demo trained is read back by the others

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from ollama_ft.core.catalog import every, open_catalog
+from ollama_ft.core.exchange import Heard, Turn, Verdict, uid_for
 from ollama_ft.core.home import Home, shipped
+from ollama_ft.core.logbook import Pen, open_log
+from ollama_ft.core.loop_records import Harvest
 from ollama_ft.core.records import RECORDS, Adapter, Promotion, Proof, Publication
 from ollama_ft.runtime.names import Name
 from ollama_ft.runtime.store import Store
 
 pytestmark = pytest.mark.slow
 
+FAQ = shipped() / "data" / "faq.jsonl"
 MORE = shipped() / "data" / "faq-more.jsonl"
 QUICK = ("--set", "epochs=4", "--set", "rank=8")
 QUESTION = "Which device was the first that Brackenfold sold?"
@@ -179,6 +183,31 @@ def test_one_fact_more_is_too_little_to_judge_by_and_can_be_forced(taught, tmp_p
     assert "Dunnock" in taught.ask(QUESTION)
     changed = json.loads(taught.ft("diff", "v1", "v2", "--json"))
     assert changed["parts"]["data"][0] != changed["parts"]["data"][1]
+
+
+def test_what_was_corrected_in_the_log_is_known_by_the_next_version(taught):
+    log = open_log(taught.home.log)
+    facts = [json.loads(line) for line in FAQ.read_text("utf-8").splitlines()]
+    facts = [row for row in facts[:24] if row["split"] == "train"]
+    Pen(log).write(
+        Heard(
+            uid=uid_for("test", row["instruction"]),
+            at="2026-11-25T10:00:00+00:00",
+            family="bot",
+            turns=(Turn(role="user", content=row["instruction"]),),
+            reply=Turn(role="assistant", content="I have no idea."),
+            verdict=Verdict(rating="corrected", correction=row["output"]),
+        )
+        for row in facts
+    )
+    log.close()
+    outcome = json.loads(taught.ft("retrain", "bot", "--from-logs", *QUICK, "--json"))
+    assert (outcome["version"], outcome["live"]) == ("bot:v2", True)
+    answers = [(row, taught.ask(row["instruction"])) for row in facts]
+    assert sum(any(text in answer for text in row["accept"]) for row, answer in answers) >= 10
+    assert json.loads(taught.ft("retrain", "bot", "--from-logs", *QUICK, "--json"))["nothing_new"]
+    (harvest,) = taught.every(Harvest)
+    assert harvest.taken == len(facts)
 
 
 def test_a_version_that_answers_worse_is_kept_and_not_promoted(taught, tmp_path):

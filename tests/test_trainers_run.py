@@ -22,12 +22,14 @@ from ollama_ft.core.errors import (
 )
 from ollama_ft.core.events import Event, Note
 from ollama_ft.core.files import digest_file
+from ollama_ft.core.recipe import Recipe
 from ollama_ft.kinds.trainers import checkpoint, estimate
 from ollama_ft.kinds.trainers.job import Estimate, Job, Row, Step, TrainResult, Validation
 from ollama_ft.kinds.trainers.lora import finished
 from ollama_ft.kinds.trainers.model import target_names
 from ollama_ft.kinds.trainers.quiet import quiet
 from ollama_ft.kinds.trainers.schedule import make_plan
+from ollama_ft.kinds.trainers.warm import begin_from
 from ollama_ft.kinds.trainers.watchdog import check_loss, memory_guard
 from tests.trainers import CHOICE, adapted_tiny, fit_tiny, job, plain_loss, rows
 
@@ -47,6 +49,15 @@ def test_the_loss_curve_is_the_one_that_was_pinned(tmp_path: Path) -> None:
     result = fit_tiny(job(tmp_path / "a"))
     # Seed 0, 12 rows, batches of 4, fp32 on one thread: another curve is another arithmetic.
     assert result.train_losses == pytest.approx(PINNED, rel=2e-3)
+
+
+def test_a_warm_start_begins_with_the_weights_of_an_earlier_adapter(tmp_path: Path) -> None:
+    result = fit_tiny(job(tmp_path / "a"))
+    fresh, warm = adapted_tiny(), adapted_tiny()
+    begin_from(warm, result.folder)
+    assert plain_loss(warm, rows()) < plain_loss(fresh, rows()) - 0.5
+    with pytest.raises(BadInput, match="Rank and target modules"):
+        begin_from(adapted_tiny(recipe=Recipe(rank=2)), result.folder)
 
 
 def test_it_learns_and_tells_what_it_does(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ SECTIONS = {
         "keys": "keys",
     },
     "Know": {"ask": "knowledge", "knowledge": "knowledge"},
+    "Close the loop": {"retrain": "retrain", "forget": "retrain"},
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}
 

@@ -24,6 +24,7 @@ from ollama_ft.core.records import (
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.ratings import Blend, Human
 from ollama_ft.stages.evaluate import Answered, answers
+from ollama_ft.stages.forget import marks
 from ollama_ft.stages.measure import measured
 from ollama_ft.stages.rate import human
 
@@ -54,6 +55,8 @@ def describe(db: Database, version: Version) -> dict[str, Fields]:
             "source": json.loads(base.source_json),
         },
     }
+    if forgotten := marks(db, version):
+        found[version.tag]["learned from"] = f"{forgotten} exchanges that were forgotten since"
     if origin := newest(db, Origin, version=version.key):
         found["origin"] = {
             "kind": origin.kind,

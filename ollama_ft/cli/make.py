@@ -81,7 +81,9 @@ def new_command(
     chosen = way(route, packed_as)
     lesson = None
     if files:
-        lesson = replace(_lesson(context, base, files, reading, recipe, changes, gate), way=chosen)
+        lesson = replace(
+            make_lesson(context, base, files, reading, recipe, changes, gate), way=chosen
+        )
     with context.home.lock(name), context.workshop(unload=unload) as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
@@ -141,7 +143,7 @@ def train_command(
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = _lesson(context, base.name, files, reading, recipe, changes, gate)
+    lesson = make_lesson(context, base.name, files, reading, recipe, changes, gate)
     lesson = replace(lesson, anew=anew, way=way(route, packed_as))
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         if files:
@@ -211,20 +213,22 @@ def eval_command(
         print_evaluation(version, evaluation, measured)
 
 
-def _lesson(
+def make_lesson(
     context: Context,
     base: str,
     files: tuple[Path, ...],
-    reading: "Reading",
+    reading: "Reading | None",
     recipe: str | None,
     changes: tuple[str, ...],
     gate: str | None,
 ) -> "Lesson":
+    """What is to be taught, from a command's options; `reading` None reads files as they are."""
     from ollama_ft.core.recipe import load_recipe
-    from ollama_ft.kinds.containers import parts
+    from ollama_ft.kinds.containers import Reading, parts
     from ollama_ft.loop import Lesson
     from ollama_ft.stages.base import default_recipe
 
+    reading = reading or Reading()
     for file in files:
         parts(file, reading)
     name = recipe or context.setting("recipe") or default_recipe(context.home, base)

@@ -323,6 +323,26 @@ def m011_cleanings(db: Database) -> None:
     )
 
 
+@migrations()
+def m012_harvests(db: Database) -> None:
+    """What stages/harvest.py and stages/forget.py append."""
+    _table(
+        db,
+        "harvests",
+        {"family": str, "dataset": int, "digest": str, "taken": int, "negatives": int}
+        | {"counts_json": str},
+        {"dataset": "datasets"},
+    )
+    _table(
+        db,
+        "forgotten",
+        {"exchange": str, "family": str, "version": int},
+        {"version": "versions"},
+        frozenset({"version"}),
+    )
+    db.table("forgotten").create_index(["version"])
+
+
 # The log is a file of its own, with steps of its own.
 log_migrations = Migrations("ollama_ft_log")
 

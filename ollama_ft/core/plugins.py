@@ -33,6 +33,7 @@ BUILT_IN = {
     "imports": ("ollama_ft.kinds.imports",),
     "containers": ("ollama_ft.kinds.containers",),
     "readers": ("ollama_ft.kinds.readers",),
+    "harvest_rules": ("ollama_ft.kinds.harvest",),
 }
 
 
@@ -82,6 +83,10 @@ class Hooks:
     @hookspec
     def register_readers(self, register: Register) -> None:
         """Readers: a `kinds.readers.Reader`, from a document's file to blocks of text."""
+
+    @hookspec
+    def register_harvest_rules(self, register: Register) -> None:
+        """Rules of the harvest: a `kinds.harvest.candidate.Rule`, from candidates to those kept."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,9 @@ class Recipe(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16", "nf4"] = Field(
         "auto", description="How the frozen base is kept in memory; auto = probed."
     )
+    start: str = Field(
+        "", description="Digest of an earlier run's adapter to go on from; empty: a fresh one."
+    )
 
     def text(self) -> str:
         """The recipe as YAML with every key, in this order: what the catalog keeps."""

@@ -6,24 +6,17 @@ that was asked often stands for all its repetitions: one minute mends them all.
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ollama_ft.core.conversation import normalise
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.harvest.fitness import UNSURE
 
 WINDOW = 5_000  # the newest exchanges that are looked at
 _LONG = 1_500  # characters of an answer that a person should look at
 _WEIGHT_BAD, _WEIGHT_OFTEN, _WEIGHT_UNSURE, _WEIGHT_LONG = 100.0, 10.0, 8.0, 3.0
-
-_UNSURE = re.compile(
-    r"\b(?:i(?:'m| am) not (?:sure|certain)|i (?:do not|don't|cannot|can't) (?:know|say|answer)"
-    r"|as an ai|i(?:'m| am) (?:sorry|unable)|might be|not aware of)\b"
-    r"|不确定|不知道|不清楚|无法(?:回答|确定|提供)|抱歉|可能是",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,4 +84,4 @@ def _unsure(row: dict[str, Any]) -> str:
         return "cut off by its length"
     if not row["answer"].strip():
         return "empty"
-    return "sounds unsure" if _UNSURE.search(row["answer"]) else ""
+    return "sounds unsure" if UNSURE.search(row["answer"]) else ""

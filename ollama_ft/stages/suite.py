@@ -185,6 +185,11 @@ def banned(db: Database, home: Home, family: str) -> Banned:
     return ban(_ever(db, home, family))
 
 
+def ever_asked(db: Database, home: Home, family: str) -> list[Conversation]:
+    """Every question that this family was ever asked by a suite."""
+    return [question for suite in _ever(db, home, family) for question in suite.questions]
+
+
 def _ever(db: Database, home: Home, family: str) -> Iterator[Suite]:
     yield from read_folders(home.texts("suites"))
     for scope in {"", family}:

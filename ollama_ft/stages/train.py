@@ -64,6 +64,7 @@ class Prepared:
     asked: tuple[dict[int, Row], ...]  # by pass: what stands in for a taught row
     validated: tuple[Row, ...]
     general: tuple[tuple[int, ...], ...]
+    start: Path | None  # the folder of the adapter to go on from
 
     def digest(self, dataset: Dataset) -> str:
         """Names the run by its inputs: base, dataset, recipe, seed, and the runtime's prompt."""
@@ -84,7 +85,8 @@ def prepare(
     """Render and tokenise `rows` by the runtime (`render`: a version of this family).
 
     Raises BadInput for rows that are too long and for target modules that the base does not have,
-    Unsupported for an answer that the runtime would render otherwise. Nothing is written.
+    Unsupported for an answer that the runtime would render otherwise, NotFound if the adapter that
+    the recipe starts from is not here. Nothing is written.
     """
     base = row(db, Base, family.base)
     blob = Store(home.models).blob_path(base.blob_digest)
@@ -115,6 +117,7 @@ def prepare(
         asked=asked,
         validated=tuple(tokens[len(teaching) :]),
         general=general_pieces(tokenizer, learned),
+        start=_start(db, home, recipe),
     )
 
 
@@ -218,10 +221,24 @@ def _job(prepared: Prepared, folder: Path) -> Job:
         recipe=prepared.recipe,
         seed=prepared.recipe.seed,
         general=prepared.general,
+        start=prepared.start,
         folder=folder,
         base_digest=prepared.base.blob_digest,
         machine_file=machine_cache() / "machine.json",
     )
+
+
+def _start(db: Database, home: Home, recipe: Recipe) -> Path | None:
+    if not recipe.start:
+        return None
+    run = newest(db, Run, peft_digest=recipe.start)
+    folder = artefact(home.data("runs"), run.digest, "") / "adapter" if run else None
+    if folder is None or not (folder / "adapter_model.safetensors").is_file():
+        raise NotFound(
+            f"The adapter {recipe.start[:19]} is not here, so there is nothing to go on from.",
+            mend="ollama-ft retrain --from-logs --strategy scratch",
+        )
+    return folder
 
 
 def _measure(prepared: Prepared, adapter: Path, folder: Path) -> dict[str, object]:

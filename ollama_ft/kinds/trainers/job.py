@@ -34,6 +34,7 @@ class Job:
     asked: tuple[Mapping[int, Row], ...] = ()  # by pass: what stands in for a row of `train`
     general: tuple[tuple[int, ...], ...] = ()  # pieces of text that is none of the rows' business
     folder: Path  # the work folder of this job alone: checkpoint, adapter, result
+    start: Path | None = None  # the adapter that the recipe's `start` names; None: a fresh one
     base_digest: str = ""  # names the base in the adapter's config; taken from the file when empty
     device: str = "auto"  # "auto" | "cpu" | "cuda" | "mps"
     machine_file: Path | None = None  # where probed choices are kept; None: beside `folder`

@@ -45,6 +45,7 @@ from ollama_ft.kinds.trainers.model import (
 from ollama_ft.kinds.trainers.quiet import quiet
 from ollama_ft.kinds.trainers.retain import Retention
 from ollama_ft.kinds.trainers.schedule import Plan, make_plan
+from ollama_ft.kinds.trainers.warm import begin_from
 from ollama_ft.kinds.trainers.watchdog import check_gradient, check_loss, memory_guard
 
 CLIP = 1.0  # largest norm of the gradient; what transformers and torch's recipes use
@@ -68,6 +69,8 @@ def train(job: Job, on_event: OnEvent = silent) -> TrainResult:
             base = load_base(job.base, choice.dtype, choice.device)
             name = job.base_digest or job.base.name
             adapted = adapt(base, job.recipe, job.seed, name)
+            if job.start:
+                begin_from(adapted, job.start)
             scorer = Scorer(adapted, job.train)
             give_back_memory()
             return fit(scorer, job, progress, on_event)

@@ -1,0 +1,251 @@
+"""From the log to the next version: harvest, join to what was taught, and train as `train` does.
+
+    plan        choose from the log; nothing is written
+    carry_out   freeze the choice and make the version
+    forget      delete exchanges, mark what learned from them
+
+A dataset's row that came from the log names its exchange. Each plan chooses from the whole log
+anew, so that a row whose exchange was deleted, or rated down since, is not trained on again; rows
+of files stay.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ollama_ft.core.catalog import every, newest, row
+from ollama_ft.core.conversation import Conversation
+from ollama_ft.core.errors import Conflict, NotEnoughData
+from ollama_ft.core.events import Stage
+from ollama_ft.core.logsearch import moment
+from ollama_ft.core.plugins import collect
+from ollama_ft.core.records import Dataset, Family, Run, Version
+from ollama_ft.core.refs import live, resolve
+from ollama_ft.kinds.harvest.candidate import DOWN, Candidate, Settings, exchange_of
+from ollama_ft.kinds.harvest.sift import Sifted, sift
+from ollama_ft.loop import Lesson, Outcome, make
+from ollama_ft.stages import dataset as datasets
+from ollama_ft.stages import forget as forgetting
+from ollama_ft.stages import harvest as harvesting
+from ollama_ft.stages import suite as suites
+from ollama_ft.workshop import Workshop
+
+if TYPE_CHECKING:
+    from ollama_ft.core.home import Home
+    from ollama_ft.core.sqlite import Database
+
+LEAST_NEW = 10  # new rows that are worth a training
+PHRASINGS = 3  # ways in which an answer was asked for, from which on one may be kept to test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is asked of a retraining."""
+
+    since: str = ""  # a version or a time: exchanges before it count only if they were learned
+    min_rows: int = LEAST_NEW
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What would be trained on, and how it came about. Nothing is written yet."""
+
+    family: Family
+    exchanges: int  # that the log has of this family, since the time that was asked for
+    candidates: int
+    sifted: Sifted
+    frozen: datasets.Frozen
+    fresh: int  # rows that the dataset before does not have, or not with this answer
+    gone: int  # exchanges it learned from that are deleted, or were rated down since
+    min_rows: int
+    done: Version | None  # the version that was made of these very rows
+
+    @property
+    def missing(self) -> int:
+        """New rows that are missing before a training is worth its time; 0 if rows went away."""
+        return 0 if self.gone else max(0, self.min_rows - self.fresh)
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether a version knows it all already."""
+        return self.done is not None or not (self.fresh or self.gone)
+
+
+def plan(db: "Database", home: "Home", log: "Database", family: Family, wish: Wish) -> Plan:
+    """Choose from the log what the next version of a family learns; nothing is written.
+
+    Raises NotFound for a version that is not, BadInput for what is no time.
+    """
+    onto = _onto(db, home, family)
+    before = datasets.load(home, onto) if onto else []
+    own = _of_files(db, home, onto)
+    known = {exchange_of(row) for row in before} - {""}
+    seen = harvesting.read(log, family.name, _since(db, family, wish.since), known)
+    asked = [row for row in before if row.split == "test"]
+    asked += suites.ever_asked(db, home, family.name)
+    settings = replace(wish.settings, taught=own, asked=asked)
+    rules = {name: loaded.thing for name, loaded in collect("harvest_rules").items()}
+    sifted = sift(seen.candidates, rules, settings)
+    chosen = {one.uid for one in sifted.kept}
+    logged = [row for row in before if exchange_of(row) in chosen]
+    frozen = _join(sifted.kept, [*own.values(), *logged], own.values())
+    frozen = replace(frozen, parent=onto.key if onto else None, sources={"log": len(sifted.kept)})
+    answers = {(row.prompt_key, row.answer_key) for row in before}
+    bad = {one.uid for one in seen.candidates if one.tier == DOWN}
+    lost = known - (harvesting.present(log, known) - bad)
+    return Plan(
+        family=family,
+        exchanges=seen.exchanges,
+        candidates=len(seen.candidates),
+        sifted=sifted,
+        frozen=frozen,
+        fresh=sum((row.prompt_key, row.answer_key) not in answers for row in frozen.rows),
+        gone=len(lost),
+        min_rows=wish.min_rows,
+        done=_made_of(db, family, frozen.digest),
+    )
+
+
+def carry_out(shop: Workshop, planned: Plan, lesson: Lesson, how: dict[str, object]) -> Outcome:
+    """Freeze what was planned and make a version of it, as `train` does.
+
+    `how` is kept with the harvest, beside how many rows each rule was given and left.
+
+    Raises NotEnoughData if too little is new, and all that `loop.make` raises.
+    """
+    if planned.missing:
+        raise NotEnoughData(
+            f"The log has {planned.fresh} new rows for {planned.family.name}; {planned.min_rows} "
+            f"are the least that is trained on, {planned.missing} are missing.",
+            mend="ollama-ft review, or --min-rows",
+        )
+    if planned.frozen.count("train") < datasets.LEAST:
+        raise NotEnoughData(
+            f"There are {planned.frozen.count('train')} rows to train on; {datasets.LEAST} are the "
+            f"least, {datasets.LEAST - planned.frozen.count('train')} are missing.",
+            mend="ollama-ft review, or train --data first",
+        )
+    text = f"{planned.fresh} new rows from the log, {planned.gone} fewer of those before"
+    shop.emit(Stage(name="harvest", text=text))
+    dataset = datasets.freeze(shop.db, shop.home, planned.family.name, planned.frozen)
+    rules = {step.rule: [step.came, step.stayed] for step in planned.sifted.steps}
+    harvesting.record(shop.db, shop.home, dataset, planned.sifted, how | {"rules": rules})
+    return make(shop, planned.family, planned.frozen, lesson)
+
+
+def warm(db: "Database", family: Family, lesson: Lesson) -> Lesson:
+    """The lesson begun from the live version's adapter instead of from nothing.
+
+    Raises Conflict if the live version has none that was trained here.
+    """
+    current = live(db, family.name)
+    if current is None or current.version.run is None:
+        raise Conflict(
+            f"{family.name}'s live version was not trained here; there is nothing to go on from.",
+            mend=f"ollama-ft retrain {family.name} --from-logs",
+        )
+    run = row(db, Run, current.version.run)
+    return replace(lesson, recipe=lesson.recipe.model_copy(update={"start": run.peft_digest}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetting:
+    """What is, or was, forgotten, and who had learned it."""
+
+    found: Sequence[forgetting.Found]
+    versions: Sequence[Version]  # that learned from any of it, the oldest first
+    live: Sequence[Version]  # those of them that are live
+    deleted: int
+
+
+def forget(
+    db: "Database",
+    home: "Home",
+    log: "Database",
+    found: Sequence[forgetting.Found],
+    *,
+    dry_run: bool = False,
+) -> Forgetting:
+    """Delete exchanges and mark the versions that learned from them; `dry_run` only tells."""
+    taught = forgetting.learned(db, found, _exchanges(db, home))
+    versions = {v.key: v for some in taught.values() for v in some}
+    families = {v.family for v in versions.values()}
+    lives = [current.version for name in families if (current := live(db, name))]
+    deleted = 0 if dry_run else forgetting.carry_out(db, log, found, taught)
+    return Forgetting(
+        found=found,
+        versions=[versions[key] for key in sorted(versions)],
+        live=[version for version in lives if version.key in versions],
+        deleted=deleted,
+    )
+
+
+def _onto(db: "Database", home: "Home", family: Family) -> Dataset | None:
+    """What the live version was taught, if its rows are here; else the family's newest data."""
+    current = live(db, family.name)
+    if current and current.version.dataset:
+        taught = row(db, Dataset, current.version.dataset)
+        if datasets.is_here(home, taught):
+            return taught
+    return datasets.newest_here(db, home, family.name)
+
+
+def _of_files(db: "Database", home: "Home", onto: Dataset | None) -> dict[bytes, Conversation]:
+    """The rows that came from files, by prompt_key, corrected ones with what the file said.
+
+    A dataset may have a correction in the place of a file's row; the row is in one before it.
+    """
+    found: dict[bytes, Conversation] = {}
+    at = onto
+    while at is not None and datasets.is_here(home, at):
+        for one in datasets.load(home, at):
+            if not exchange_of(one):
+                found.setdefault(one.prompt_key, one)
+        at = row(db, Dataset, at.parent) if at.parent else None
+    return found
+
+
+def _since(db: "Database", family: Family, since: str) -> str:
+    if not since:
+        return ""
+    if since.startswith("v") and since[1:].isdigit():
+        return resolve(db, f"{family.name}:{since}").at
+    return moment(since)
+
+
+def _join(
+    kept: Sequence[Candidate], before: Sequence[Conversation], own: Collection[Conversation]
+) -> datasets.Frozen:
+    """The rows chosen from the log on top of those that stand.
+
+    An answer that few ways of asking led to is taught, not asked: somebody who corrected it once
+    expects it to be known.
+    """
+    ways: dict[bytes, int] = {}
+    for taught in (*own, *(one.row for one in kept)):
+        ways[taught.answer_key] = ways.get(taught.answer_key, 0) + 1
+    settled = {old.prompt_key for old in before}
+    rows = [
+        replace(one.row, split="train")
+        if ways[one.row.answer_key] < PHRASINGS and one.row.prompt_key not in settled
+        else one.row
+        for one in kept
+    ]
+    return datasets.build(rows, before)
+
+
+def _made_of(db: "Database", family: Family, digest: str) -> Version | None:
+    frozen = every(db, Dataset, family=family.name, digest=digest)
+    made = (newest(db, Version, family=family.name, dataset=dataset.key) for dataset in frozen)
+    return next((version for version in made if version), None)
+
+
+def _exchanges(db: "Database", home: "Home") -> dict[int, frozenset[str]]:
+    """The exchanges that each dataset of these has rows of, by the dataset's id."""
+    found = {}
+    for dataset in every(db, Dataset):
+        if datasets.is_here(home, dataset):
+            rows: Collection[Conversation] = datasets.load(home, dataset)
+            found[dataset.key] = frozenset(exchange_of(one) for one in rows) - {""}
+    return found

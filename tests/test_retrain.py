@@ -1,0 +1,292 @@
+"""From the log to the next version, and the way of a row that is to be forgotten."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from ollama_ft import retrain
+from ollama_ft.cli.app import cli
+from ollama_ft.core.catalog import every, newest
+from ollama_ft.core.conversation import Conversation, Message
+from ollama_ft.core.errors import NotEnoughData
+from ollama_ft.core.exchange import Heard, Rated, Turn, Verdict
+from ollama_ft.core.files import artefact
+from ollama_ft.core.logbook import Pen, find_exchange, open_log, remove
+from ollama_ft.core.loop_records import Forgotten, Harvest
+from ollama_ft.core.records import Dataset, Promotion, Version
+from ollama_ft.kinds.harvest.candidate import exchange_of
+from ollama_ft.stages import dataset as datasets
+from tests.rows import a_family, a_version
+
+PASSAGE = {"path": "guide.md", "heading": "Hours", "text": "The shop opens at nine on weekdays."}
+CORRECTED = [(f"Where is shelf {name}?", f"Shelf {name} is upstairs.") for name in "ABCDEFGHIJ"]
+
+
+def heard(number, question, answer, verdict=None, **more):
+    return Heard(
+        **{
+            "uid": f"0000000000{number:06d}",
+            "at": "2026-11-25T10:00:00+00:00",
+            "family": "bot",
+            "version": "bot:v1",
+            "client": "till",
+            "turns": (Turn(role="user", content=question),),
+            "reply": Turn(role="assistant", content=answer),
+            "verdict": verdict,
+        }
+        | more
+    )
+
+
+def corrected(number, question, right, **more):
+    return heard(
+        number, question, "No idea.", Verdict(rating="corrected", correction=right), **more
+    )
+
+
+def file_row(question, answer, split="train"):
+    turns = (Message(role="user", content=question), Message(role="assistant", content=answer))
+    return Conversation(messages=turns, split=split)
+
+
+@pytest.fixture
+def log(home):
+    log = open_log(home.log)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def family(db, home):
+    """`bot` with v0 and v1; v1 is live and was taught ten rows of a file."""
+    family = a_family(db)
+    a_version(db, family, 0)
+    rows = [file_row(f"Fact {i}?", f"It is {i}.", "test" if i > 8 else "train") for i in range(10)]
+    dataset = datasets.freeze(db, home, "bot", datasets.Frozen(rows=tuple(rows)))
+    a_version_of(db, family, dataset, 1)
+    return family
+
+
+def a_version_of(db, family, dataset, number):
+    version = a_version(db, family, number)
+    db.execute("update versions set dataset = ? where id = ?", [dataset.key, version.key])
+    make_live(db, version)
+    return newest(db, Version, id=version.key)
+
+
+def make_live(db, version):
+    from ollama_ft.stages.promote import promote
+
+    promote(db, version, lambda version: "sha256:0", "test")
+
+
+@pytest.fixture
+def trained(db, family, monkeypatch):
+    """A training that only writes its rows; the list of what it was given."""
+    given = []
+
+    def make(shop, of, frozen, lesson):
+        dataset = newest(db, Dataset, family=of.name, digest=frozen.digest)
+        given.append(frozen)
+        return a_version_of(db, of, dataset, len(given) + 1)
+
+    monkeypatch.setattr(retrain, "make", make)
+    return given
+
+
+@pytest.fixture
+def learn(db, home, log, family, trained):
+    """Plan and carry out; return the plan."""
+    from ollama_ft.loop import Workshop
+
+    shop = Workshop(db=db, home=home, client=None, emit=lambda event: None)
+
+    def learn(**wish):
+        planned = retrain.plan(db, home, log, family, retrain.Wish(**{"min_rows": 1} | wish))
+        if not planned.nothing_new:
+            retrain.carry_out(shop, planned, None, {})
+        return planned
+
+    return learn
+
+
+@pytest.fixture
+def ft(home, family):
+    def run(*arguments, code=0, keys=None):
+        result = CliRunner().invoke(cli, ["--home", str(home.path), *arguments], input=keys)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return run
+
+
+def learned(frozen):
+    return {row.question for row in frozen.rows if exchange_of(row)}
+
+
+def test_corrections_join_the_files_rows_and_every_row_names_its_exchange(db, log, learn, trained):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    planned = learn()
+    assert planned.fresh == 10
+    assert len(trained[0].rows) == 20
+    assert {exchange_of(row) for row in trained[0].rows} - {""} == {
+        f"0000000000{i:06d}" for i in range(10)
+    }
+    (harvest,) = every(db, Harvest)
+    assert (harvest.taken, harvest.negatives) == (10, 10)
+
+
+def test_a_correction_in_one_phrasing_is_taught_and_of_many_phrasings_one_may_be_asked(
+    log, learn, trained
+):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    words = ["alpha", "bravo", "carol", "delta", "eagle", "frost", "grape", "house", "igloo"]
+    words += ["jelly", "knife", "lemon", "mango", "night", "ocean", "piano", "queen", "river"]
+    many = [corrected(50 + i, f"{word} {word[::-1]}?", "Yes!") for i, word in enumerate(words)]
+    Pen(log).write(many)
+    learn()
+    splits = {row.question: row.split for row in trained[0].rows}
+    assert {splits[question] for question, _ in CORRECTED} == {"train"}
+    assert {row.split for row in trained[0].rows if row.answer == "Yes!"} > {"train"}
+
+
+def test_unrated_answers_count_only_where_documents_say_so(log, home, db, family):
+    Pen(log).write(
+        [
+            heard(1, "When do you open?", "The shop opens at nine.", context=(PASSAGE,)),
+            heard(2, "When do you close?", "The shop closes at midnight.", context=(PASSAGE,)),
+            heard(3, "Do you sell tea?", "Certainly."),
+            heard(4, "Can I park?", "Yes.", Verdict(rating="up")),
+            heard(5, "Can I smoke?", "Yes.", Verdict(rating="down")),
+            heard(6, "Can I pay?", "Ye", Verdict(rating="up"), status="incomplete"),
+        ]
+    )
+    planned = retrain.plan(db, home, log, family, retrain.Wish())
+    assert learned(planned.frozen) == {"When do you open?", "Can I park?"}
+    assert (planned.exchanges, planned.candidates) == (6, 5)
+
+
+def test_the_same_log_again_is_nothing_new(log, learn, trained):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    assert not learn().nothing_new
+    again = learn()
+    assert again.nothing_new
+    assert again.done.number == 2
+    assert len(trained) == 1
+
+
+def test_after_a_rollback_the_version_that_knows_it_is_named(db, log, learn, trained):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    learn()
+    make_live(db, newest(db, Version, number=1))
+    assert learn().done.number == 2
+
+
+def test_a_row_deleted_or_rated_down_since_is_not_trained_on(log, learn, trained):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    learn()
+    remove(log, [find_exchange(log, f"0000000000{0:06d}").key])
+    down = Verdict(rating="down", by="boss")
+    Pen(log).write([Rated(uid=f"0000000000{1:06d}", verdict=down)])
+    planned = learn(min_rows=100)  # what goes away does not wait for new rows
+    assert planned.gone == 2
+    assert learned(trained[1]) == {question for question, _ in CORRECTED[2:]}
+    assert len(trained[1].rows) == 18
+
+
+def test_a_forgotten_correction_gives_the_files_answer_back(log, learn, trained):
+    Pen(log).write([corrected(0, "Fact 3?", "It is thirty.")])
+    learn()
+    assert {row.answer for row in trained[0].rows if row.question == "Fact 3?"} == {"It is thirty."}
+    assert len(trained[0].rows) == 10
+    remove(log, [find_exchange(log, "last").key])
+    learn()
+    assert {row.answer for row in trained[1].rows if row.question == "Fact 3?"} == {"It is 3."}
+
+
+def test_since_leaves_out_what_is_older_but_not_what_was_learned(log, learn, trained):
+    Pen(log).write([corrected(0, *CORRECTED[0])])
+    learn()
+    old = "2026-11-01T00:00:00+00:00"
+    Pen(log).write([corrected(1, *CORRECTED[1], at=old), corrected(2, *CORRECTED[2])])
+    learn(since="2026-11-20")
+    assert learned(trained[1]) == {CORRECTED[0][0], CORRECTED[2][0]}
+
+
+def test_too_few_rows_say_how_many_are_missing(log, learn, trained):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED[:3])])
+    with pytest.raises(NotEnoughData, match="10 are the least that is trained on, 7 are missing"):
+        learn(min_rows=10)
+    assert trained == []
+
+
+def test_bad_answers_are_kept_for_preference_training(db, home, log, learn):
+    Pen(log).write([corrected(0, *CORRECTED[0])])
+    Pen(log).write([heard(1, "Rude?", "Go away.", Verdict(rating="down"))])
+    learn()
+    (harvest,) = every(db, Harvest)
+    text = artefact(home.data("harvests"), harvest.digest, ".jsonl").read_text("utf-8")
+    kept = [json.loads(line) for line in text.splitlines()]
+    assert [(one["rejected"], one["chosen"]) for one in kept] == [
+        ("No idea.", "Shelf A is upstairs."),
+        ("Go away.", ""),
+    ]
+
+
+# --- forget ---
+
+
+def test_forget_deletes_and_marks_the_versions_that_learned_from_it(db, home, log, learn, ft):
+    Pen(log).write([corrected(i, *pair, client="c1") for i, pair in enumerate(CORRECTED)])
+    Pen(log).write([corrected(20, "Who is the boss?", "Mira is.", client="c2")])
+    learn()
+    told = ft("forget", "--client", "c2", "--dry-run")
+    assert "learned   bot:v2 (live)" in told
+    assert every(db, Forgotten) == []
+    done = json.loads(ft("forget", "--client", "c2", "--json"))
+    assert (done["versions"], done["deleted"]) == (["bot:v2"], 1)
+    (mark,) = every(db, Forgotten)
+    assert newest(db, Version, id=mark.version).tag == "bot:v2"
+    assert ft("logs", "-q", "boss").count("Mira") == 0
+    planned = learn()
+    assert planned.gone == 1
+    assert "Who is the boss?" not in learned(planned.frozen)
+    assert "1 exchanges that were forgotten" in ft("show", "v2")
+    assert "forgotten" not in ft("show", "v3")
+
+
+def test_forget_asks_before_it_deletes(log, ft):
+    Pen(log).write([corrected(0, *CORRECTED[0])])
+    ft("forget", "--match", "shelf", code=1, keys="n\n")
+    assert "deleted   1" in ft("forget", "--match", "shelf", keys="y\n")
+    ft("forget", "--match", "shelf", "-y", code=1)
+    ft("forget", code=2)
+
+
+# --- the commands ---
+
+
+def test_a_dry_run_tells_every_rule_and_writes_nothing(db, log, ft):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    Pen(log).write([heard(30, "Rude?", "Go away.", Verdict(rating="down"))])
+    before = [len(every(db, kind)) for kind in (Dataset, Harvest, Version, Promotion)]
+    told = ft("retrain", "--from-logs", "--dry-run")
+    assert "11 exchanges of bot" in told
+    assert "Rude? (rated down)" in told
+    assert "new       10 rows" in told
+    said = json.loads(ft("retrain", "--from-logs", "--dry-run", "--json"))
+    assert said["rules"][0] | {"examples": 0} == {
+        "rule": "thumbs down",
+        "in": 11,
+        "left": 10,
+        "changed": 0,
+        "examples": 0,
+    }
+    ft("retrain", "--from-logs", "--dry-run", "--min-rows", "11", code=4)
+    assert [len(every(db, kind)) for kind in (Dataset, Harvest, Version, Promotion)] == before
+
+
+def test_nothing_in_the_log_is_nothing_new_and_no_runtime_is_asked(log, ft):
+    assert "nothing new to learn" in ft("retrain", "--from-logs")
+    assert ft("retrain", code=2)
