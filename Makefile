@@ -58,7 +58,7 @@ QUESTION := How many hours will the Wren's battery hold out on a hike?
 LATER    := Which version of the firmware is the latest?
 
 test: .venv/ready
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 check: .venv/ready
 	.venv/bin/ruff format --check .
@@ -66,7 +66,7 @@ check: .venv/ready
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/cog --check README.md docs/commands.md docs/catalog.md
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 docs: .venv/ready
 	.venv/bin/cog -r README.md docs/commands.md docs/catalog.md

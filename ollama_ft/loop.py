@@ -42,6 +42,7 @@ from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import suite as suites
 from ollama_ft.stages import verify as proving
+from ollama_ft.stages.clean import newest_revision
 from ollama_ft.stages.gate import Gate
 from ollama_ft.stages.publish import ANY
 from ollama_ft.trial import evaluate_all, hold, own_questions, rival
@@ -337,10 +338,10 @@ def failed_checks(proof: Proof) -> str:
 
 
 def _learned(shop: Workshop, family: Family) -> Dataset | None:
-    """What the live version was taught; the family's newest data if that is the bare base."""
+    """What the live version was taught, cleaned if it was; the newest data for the bare base."""
     current = live(shop.db, family.name)
     if current and current.version.dataset:
-        return row(shop.db, Dataset, current.version.dataset)
+        return newest_revision(shop.db, row(shop.db, Dataset, current.version.dataset))
     return datasets.newest_here(shop.db, shop.home, family.name)
 
 
