@@ -129,6 +129,13 @@ def test_a_general_suite_that_is_too_small_leaves_it_open():
     assert f"{ruling.needed['general']} more general questions" in headline(ruling, "v2", "v1")
 
 
+@pytest.mark.parametrize(("facts", "outcome"), [(4, "inconclusive"), (5, "pass"), (6, "pass")])
+def test_a_base_that_knows_nothing_is_beaten_from_five_facts_on(facts, outcome):
+    ruling = rule(pairs(gained=2 * facts, per_cluster=2), safety=pairs(both=18, neither=10))
+    assert ruling.outcome == outcome
+    assert ("gain" in ruling.needed) == (facts == 4)
+
+
 def test_where_no_gain_is_asked_for_to_be_no_worse_is_enough():
     same = decide(
         GateRules(must_gain=False),
