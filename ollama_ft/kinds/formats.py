@@ -142,15 +142,18 @@ def _with_fields(conversation: Conversation, row: Row) -> Conversation:
     """The conversation with the optional fields that any format may carry.
 
     Other people's "tags" and "source" may be anything; ours are texts, and the rest is let be. A
-    "split" or "accept" that is not understood would change what is measured: that is a fault.
+    "split", "accept" or "must_not_say" that is not understood would change what is measured: that
+    is a fault.
     """
-    source = row.get("source")
+    source, cluster = row.get("source"), row.get("cluster")
     return replace(
         conversation,
         split=_split(row.get("split")),
         accept=_texts(row, "accept"),
         tags=_texts(row, "tags") if _is_texts(row.get("tags")) else (),
         source=source if isinstance(source, str) else "",
+        must_not_say=_texts(row, "must_not_say"),
+        cluster=cluster if isinstance(cluster, str) else "",
     )
 
 

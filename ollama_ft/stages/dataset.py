@@ -26,6 +26,7 @@ from ollama_ft.kinds.containers import Part, Reading, parts
 from ollama_ft.kinds.formats import read_part
 from ollama_ft.kinds.more_rows import is_made
 from ollama_ft.kinds.splits import Placing, group_rows, key_of, place
+from ollama_ft.kinds.suites import Banned
 
 LEAST = 8  # rows to train on; fewer than one batch teach nothing
 
@@ -39,6 +40,7 @@ class Frozen:
     conflicts: int = 0
     sources: Mapping[str, int] = field(default_factory=dict)  # file → rows read
     parent: int | None = None  # the dataset that these rows were added to
+    banned: int = 0  # rows left out because a suite asks them
 
     @property
     def content(self) -> bytes:
@@ -62,10 +64,12 @@ def gather(
     onto: Dataset | None,
     reading: Reading | None = None,
     db: Database | None = None,
+    banned: Banned | None = None,
 ) -> Frozen:
     """Join the rows of `files` to those of `onto` (None: begin anew). Nothing is written.
 
     With `db`, a row that is near to two earlier ones in different splits joins the older one's.
+    A row that is `banned`, since a suite asks it, is left out unless it is a test row.
 
     Raises BadInput for the first row that is not fit; NotEnoughData below LEAST rows to train on.
     """
@@ -73,7 +77,7 @@ def gather(
     counts: dict[str, int] = {}
     fresh = [row for part in read for row in _read(part, counts)]
     ages = None if db is None or onto is None else lambda: _ages(db, home, onto)
-    frozen = build(fresh, load(home, onto) if onto else (), ages)
+    frozen = without(build(fresh, load(home, onto) if onto else (), ages), banned or Banned())
     _check_enough(frozen)
     return replace(frozen, sources=counts, parent=onto.id if onto else None)
 
@@ -107,6 +111,7 @@ def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
             duplicates=frozen.duplicates,
             conflicts=frozen.conflicts,
             sources_json=json.dumps(frozen.sources, ensure_ascii=False, sort_keys=True),
+            banned=frozen.banned,
         ),
     )
 
@@ -187,6 +192,14 @@ def build(
         duplicates=duplicates,
         conflicts=conflicts,
     )
+
+
+def without(frozen: Frozen, banned: Banned) -> Frozen:
+    """The dataset without the rows that would teach what a suite asks; pure."""
+    asked = banned.among(frozen.rows)
+    rows = zip(frozen.rows, asked, strict=True)
+    kept = tuple(row for row, is_asked in rows if row.split == "test" or not is_asked)
+    return replace(frozen, rows=kept, banned=frozen.banned + len(frozen.rows) - len(kept))
 
 
 def _place(
