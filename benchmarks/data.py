@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.data_cases import PLANTED, decoys, planted, rows_of_a_shop
 from ollama_ft.kinds.formats import read_rows
-from ollama_ft.kinds.leaks import WAYS, Asked
+from ollama_ft.kinds.leaks import Asked
 from ollama_ft.kinds.near import signatures
 from ollama_ft.kinds.personal import find
 from ollama_ft.kinds.scan import DUPLICATE, REPLACED, Place, Scan
@@ -85,7 +85,7 @@ def finders() -> int:
     right = personal & at["personal"]
     fine &= line("personal", len(personal), len(right), len(right), len(at["personal"]))
     told = {leak.row for leak in leaks}
-    leaking = set().union(*(at[f"leak: {way}"] for way in WAYS if way != "meaning"))
+    leaking = set().union(*(rows for kind, rows in at.items() if kind.startswith("leak")))
     fine &= line("leak", len(told), len(told & leaking), len(told & leaking), len(leaking))
     for way in ("equal", "near", "8-gram"):
         planted_here = at[f"leak: {way}"]

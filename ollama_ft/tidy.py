@@ -26,6 +26,7 @@ from ollama_ft.stages import check as checking
 from ollama_ft.stages import clean as cleaning
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import publish as publishing
+from ollama_ft.stages import suite as suites
 from ollama_ft.workshop import Workshop
 
 LEAST_DIGITS = 6  # of a digest, as everywhere
@@ -46,16 +47,19 @@ def against(shop: Workshop, family: Family, embed: str | None = None) -> Against
         shop.db,
         shop.home,
         family,
-        questions(shop, family),
+        questions(shop.db, shop.home, family),
         load_recipe(name, shop.home.texts("recipes"), {}).max_length,
         render=lambda messages: shop.client.render(v0.tag, messages),
         embed=None if embed is None else lambda texts: shop.client.embed(embed, texts),
     )
 
 
-def questions(shop: Workshop, family: Family) -> Sequence[Conversation]:
-    """What the family is asked, and must never learn."""
-    return [found for found in rows_of(shop.db, shop.home, family) if found.split == "test"]
+def questions(db: Database, home: Home, family: Family) -> Sequence[Conversation]:
+    """What the family is or was ever asked in a suite or a test, and must never learn."""
+    tested = newest(db, Dataset, family=family.name)
+    rows = [row for suite in suites.ever(db, home, family.name) for row in suite.questions]
+    rows += [row for row in datasets.load(home, tested) if row.split == "test"] if tested else []
+    return list({row.question_key: row for row in rows}.values())
 
 
 def dataset_of(db: Database, family: Family) -> Dataset:

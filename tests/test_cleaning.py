@@ -15,6 +15,8 @@ from ollama_ft.kinds.filters import fault
 from ollama_ft.kinds.leaks import Asked
 from ollama_ft.kinds.repairs import repaired
 from ollama_ft.kinds.report import Against, Limit
+from ollama_ft.kinds.suites import make_suite
+from ollama_ft.stages import suite as suites
 from ollama_ft.stages.clean import newest_revision
 from ollama_ft.stages.dataset import build, freeze, load
 from tests.rows import a_family
@@ -126,3 +128,18 @@ def test_a_familys_data_is_cleaned_into_a_revision_that_it_learns_from_next(db, 
         revision,
     ), "what is clean is not cleaned again"
     assert differ(tidy.resolve(db, home, "bot~1"), tidy.resolve(db, home, "bot")).answered == 1
+
+
+def test_what_a_suite_ever_asked_is_what_rows_are_held_against(db, home):
+    family = a_family(db)
+    rows = [asked(f"What is thing {n} called?", f"It is {n}.", split="train") for n in range(12)]
+    freeze(db, home, "bot", build([*rows, asked("Who tests?", split="test")]))
+    for question in ("Do you ship?", "When do you open?"):
+        suite = make_suite("mine", "domain", "bot", [asked(question)])
+        suites.freeze(db, home, suite)
+    questions = tidy.questions(db, home, family)
+    assert {"Do you ship?", "When do you open?", "Who tests?"} <= {q.question for q in questions}
+    against = Against(asked=Asked(questions))
+    assert (
+        clean_lines([asked("DO YOU SHIP"), asked("Who are you?")], against=against)[2].stayed == 1
+    )

@@ -83,6 +83,7 @@ def test_sources_and_languages_are_shares_of_the_rows():
 LONG = "What does the workshop in Brackenfold charge for the repair of a broken copper kettle?"
 LEAKING = [
     (asked("Where do I find the MANUAL of the lamp"), "equal"),
+    (asked("Which paper explains it?", cluster="c7"), "cluster"),
     (asked("Where do I find the manaul of the lamp?"), "near"),
     (asked("Translate this for me, please.", f"Gladly: {LONG} 请告诉我。"), "8-gram"),
     (
@@ -113,7 +114,11 @@ def toward_the_booklet(texts):
 
 @pytest.mark.parametrize(("row", "way"), LEAKING)
 def test_a_row_that_gives_a_question_away_is_found_in_each_way(row, way):
-    questions = [asked(MANUAL), asked(LONG), asked("青石镇修理铺修一把坏了的铜水壶要多少钱？")]
+    questions = [
+        asked(MANUAL, cluster="c7"),
+        asked(LONG),
+        asked("青石镇修理铺修一把坏了的铜水壶要多少钱？"),
+    ]
     finder = Asked(questions, toward_the_booklet if way == "meaning" else None)
     leaks = finder.leaks([*CLEAN, row])
     assert [(leak.row, leak.way) for leak in leaks] == [(len(CLEAN), way)]

@@ -4,8 +4,10 @@ Pure functions over conversations. `fault` is asked of every row on reading; a r
 in silence.
 """
 
+import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from itertools import pairwise
 
 from ollama_ft.core.conversation import Conversation
@@ -63,11 +65,14 @@ def _fault_of_text(conversation: Conversation) -> str:
     return ""
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+
+
 def _bad_character(text: str) -> str:
     if "\x00" in text:
         return "a NUL character"
     # Half of a pair cannot be written as UTF-8: it would only fail later, at the runtime.
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and _HALF.search(text):
         return "half of a surrogate pair (a broken \\u escape)"
     return ""
 
@@ -78,12 +83,16 @@ def script(text: str) -> str:
     Rough on purpose: a script is not a language. Japanese mixes Chinese characters with kana, so
     that any kana at all decide for it.
     """
-    counts = Counter(_script(letter) for letter in text if letter.isalpha())
+    counts: Counter[str] = Counter()
+    for letter, times in Counter(text).items():
+        if letter.isalpha():
+            counts[_script(letter)] += times
     if counts["Japanese"]:
         return "Japanese"
     return counts.most_common(1)[0][0] if counts else "none"
 
 
+@lru_cache(maxsize=20_000)
 def _script(letter: str) -> str:
     if letter.isascii():
         return "Latin"

@@ -1,8 +1,9 @@
 """Rows to learn from that give away what a suite asks.
 
-Four ways, from the surest to the one that only guesses: the question itself; a near question
-(kinds/near); a row in whose text most of the question's eight-word pieces stand, wherever they
-are; a row that means the same, by embedding. Pure: questions and rows in, finds out.
+Five ways, from the surest to the one that only guesses: the question itself; a row of its cluster,
+where both name one; a near question (kinds/near); a row in whose text most of the question's
+eight-word pieces stand, wherever they are; a row that means the same, by embedding. Pure: questions
+and rows in, finds out.
 
 Eight words are the piece by which PaLM's authors looked for overlap, with 70 % of them as the
 bound (Chowdhery et al. 2022, section 8). A Chinese word counts as a character and a half.
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WAYS = ("equal", "near", "8-gram", "meaning")
+WAYS = ("equal", "cluster", "near", "8-gram", "meaning")
 WORDS = 8  # of a piece
 SIGNS = 12  # the same in Chinese characters
 FEWEST = 5  # words (or as many half again in characters) of a question that can be told by pieces
@@ -51,6 +52,7 @@ class Asked:
         self.questions = questions
         self._embed = embed
         self._keys = {row.question_key: i for i, row in reversed(list(enumerate(questions)))}
+        self._clusters = {row.cluster: i for i, row in enumerate(questions) if row.cluster}
         self._plain = [plain(row.question) for row in questions]
         self._pieces = [_pieces(text) for text in self._plain]
         self._by_piece: defaultdict[int, list[int]] = defaultdict(list)
@@ -82,6 +84,8 @@ class Asked:
         for i, row in enumerate(rows):
             if (question := self._keys.get(row.question_key)) is not None:
                 yield Leak(row=i, question=question, way="equal", share=1.0)
+            elif (question := self._clusters.get(row.cluster)) is not None:
+                yield Leak(row=i, question=question, way="cluster", share=1.0)
 
     def _near(self, asked: Sequence[str]) -> Iterable[Leak]:
         import numpy as np

@@ -182,15 +182,16 @@ def chosen(db: Database, home: Home, family: str, names: Sequence[str] | None) -
 
 def banned(db: Database, home: Home, family: str) -> Banned:
     """What was ever a question of a suite that this family is asked, in any of its versions."""
-    return ban(_ever(db, home, family))
+    return ban(ever(db, home, family))
 
 
 def ever_asked(db: Database, home: Home, family: str) -> list[Conversation]:
     """Every question that this family was ever asked by a suite."""
-    return [question for suite in _ever(db, home, family) for question in suite.questions]
+    return [question for suite in ever(db, home, family) for question in suite.questions]
 
 
-def _ever(db: Database, home: Home, family: str) -> Iterator[Suite]:
+def ever(db: Database, home: Home, family: str) -> Iterator[Suite]:
+    """Every suite that this family was ever asked, in all of their versions."""
     yield from read_folders(home.texts("suites"))
     for scope in {"", family}:
         rows = {row.digest: row for row in every(db, FrozenSuite, family=scope)}
