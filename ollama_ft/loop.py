@@ -42,9 +42,10 @@ from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import suite as suites
 from ollama_ft.stages import verify as proving
+from ollama_ft.stages.clean import newest_revision
 from ollama_ft.stages.gate import Gate
 from ollama_ft.stages.publish import ANY
-from ollama_ft.trial import evaluate_all, hold, own_questions
+from ollama_ft.trial import evaluate_all, hold, own_questions, rival
 from ollama_ft.workshop import Workshop
 
 
@@ -188,7 +189,7 @@ def prove(shop: Workshop, version: Version, v0: Version, way: publishing.Way = A
 def _judge(
     shop: Workshop, version: Version, proof: Proof, v0: Version, test: Suite, gate: Gate
 ) -> Outcome:
-    before = _before(shop.db, version, v0)
+    before = rival(shop.db, version, v0)
     (base,) = evaluate_all(shop, v0, [test])
     verdict, trial = hold(shop, gate, version, before, test)
     outcome = Outcome(
@@ -337,10 +338,10 @@ def failed_checks(proof: Proof) -> str:
 
 
 def _learned(shop: Workshop, family: Family) -> Dataset | None:
-    """What the live version was taught; the family's newest data if that is the bare base."""
+    """What the live version was taught, cleaned if it was; the newest data for the bare base."""
     current = live(shop.db, family.name)
     if current and current.version.dataset:
-        return row(shop.db, Dataset, current.version.dataset)
+        return newest_revision(shop.db, row(shop.db, Dataset, current.version.dataset))
     return datasets.newest_here(shop.db, shop.home, family.name)
 
 
@@ -356,14 +357,6 @@ def _steps_to(db: Database, family: Family, target: Version) -> int:
             mend=f"ollama-ft promote {target.tag}",
         )
     return steps
-
-
-def _before(db: Database, version: Version, v0: Version) -> Version:
-    """What the version has to be better than: the live one, or what was live when it was made."""
-    current = live(db, version.family)
-    if current and current.version.key != version.key:
-        return current.version
-    return row(db, Version, version.parent) if current and version.parent else v0
 
 
 def _is_live(db: Database, version: Version) -> bool:

@@ -7,6 +7,8 @@ from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Note, Stage
 from ollama_ft.core.judged_records import Verdict
 from ollama_ft.core.records import Dataset, Evaluation, Version
+from ollama_ft.core.refs import live as live_now
+from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.suites import Suite, is_spoken
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import evaluate as evaluation
@@ -67,6 +69,14 @@ def own_questions(shop: Workshop, *versions: Version) -> Suite:
             mend=f"ollama-ft train {family} --data faq.jsonl",
         )
     return suites.of_test_rows(datasets.load(shop.home, dataset), family)
+
+
+def rival(db: Database, version: Version, v0: Version) -> Version:
+    """What the version has to be better than: the live one, or what was live when it was made."""
+    current = live_now(db, version.family)
+    if current and current.version.key != version.key:
+        return current.version
+    return row(db, Version, version.parent) if current and version.parent else v0
 
 
 def _others(shop: Workshop, gate: Gate, family: str, test: Suite) -> list[Suite]:

@@ -63,7 +63,9 @@ def rule(*domain, rules=None, accepted=None, **kinds):
 def test_twelve_more_of_120_pass_and_are_told_with_the_luck_they_would_take():
     ruling = rule(pairs(both=90, gained=14, lost=2, neither=14))
     assert ruling.outcome == "pass"
-    assert headline(ruling, "v2", "v1") == "v2 is better than v1, and nothing else got worse."
+    assert headline(ruling, "v2", "v1") == (
+        "v2 is better than v1. What else it may have lost was not asked."
+    )
     assert sentences(ruling, "v2", "v1") == [
         "faq: v2 answers 12 more of 120 questions right than v1 (14 gained, 2 lost). "
         "Luck alone does that once in 480 tries."
@@ -122,9 +124,24 @@ def test_a_worse_general_suite_fails_whatever_was_gained():
 
 
 def test_a_general_suite_that_is_too_small_leaves_it_open():
-    ruling = rule(pairs(both=40, gained=50), general=pairs(both=20, gained=1, lost=1))
+    ruling = rule(pairs(both=40, gained=50), general=pairs(both=9, gained=1, lost=1))
     assert (ruling.outcome, ruling.because) == ("inconclusive", ("general",))
     assert f"{ruling.needed['general']} more general questions" in headline(ruling, "v2", "v1")
+
+
+def test_where_no_gain_is_asked_for_to_be_no_worse_is_enough():
+    same = decide(
+        GateRules(must_gain=False),
+        [Asked(name="test questions", kind="domain", pairs=pairs(both=110, gained=1, lost=1))],
+    )
+    assert (same.outcome, same.gained) == ("pass", False)
+    assert headline(same, "v2", "v1") == "v2 is no worse than v1."
+    few = decide(
+        GateRules(must_gain=False),
+        [Asked(name="test questions", kind="domain", pairs=pairs(both=20))],
+    )
+    assert few.outcome == "inconclusive"
+    assert set(few.needed) == {"test questions"}
 
 
 def test_forgetting_that_hides_behind_answers_without_end_is_told():
@@ -150,8 +167,9 @@ def test_forgetting_that_hides_behind_answers_without_end_is_told():
 
 def test_safety_has_a_margin_of_its_own():
     kept = pairs(both=36, lost=1, neither=3)
-    assert rule(pairs(gained=50), safety=kept).outcome == "inconclusive"
-    assert rule(pairs(gained=50), safety=kept, rules=GateRules(safety_margin=0.2)).outcome == "pass"
+    assert rule(pairs(gained=50), safety=kept).outcome == "pass"
+    tight = rule(pairs(gained=50), safety=kept, rules=GateRules(safety_margin=0.1))
+    assert tight.outcome == "inconclusive"
 
 
 def test_one_must_not_forget_flip_fails_until_it_is_accepted():

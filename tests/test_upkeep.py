@@ -26,7 +26,7 @@ from ollama_ft.workshop import Workshop
 from tests.rows import a_family, a_version, digest
 from tests.tiny import tiny_model, write_gguf
 
-GATE = Gate(name="default", rules=GateRules(), accepted={})
+GATE = Gate(name="no-worse", rules=GateRules(must_gain=False), accepted={})
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.manners import unload_option
-from ollama_ft.cli.outcome import evaluation_json, outcome_json, print_evaluation, print_outcome
+from ollama_ft.cli.outcome import evaluation_json, print_evaluation, tell_outcome
 from ollama_ft.cli.reading import reading_options
 from ollama_ft.cli.tables import print_json
 from ollama_ft.cli.ways import way, way_options
@@ -17,7 +17,7 @@ from ollama_ft.core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.containers import Reading
-    from ollama_ft.loop import Lesson, Outcome
+    from ollama_ft.loop import Lesson
     from ollama_ft.stages.gate import Gate
 
 data_option = click.option(
@@ -96,7 +96,7 @@ def new_command(
                 click.echo(f"next: ollama-ft train {name} --data faq.jsonl")
             return
         outcome = loop.teach(shop, row, lesson)
-        _print(context, outcome, as_json)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("train")
@@ -154,7 +154,7 @@ def train_command(
                     mend=f"ollama-ft train {found.name} --data faq.jsonl",
                 )
             outcome = loop.again(shop, found, dataset, lesson)
-        _print(context, outcome, as_json)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("resume")
@@ -173,7 +173,7 @@ def resume_command(
     found = refs.family(context.db, family)
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         outcome = loop.resume(shop, found, load_the_gate(context, gate))
-        _print(context, outcome, as_json)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("eval")
@@ -266,19 +266,3 @@ def _value(text: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _print(context: Context, outcome: "Outcome", as_json: bool) -> None:
-    """Print the outcome; if the gate said no, raise what it said."""
-    from ollama_ft.core.catalog import row
-    from ollama_ft.core.records import Version
-    from ollama_ft.stages.gate import refusal
-
-    if as_json:
-        print_json(outcome_json(context.db, outcome))
-    else:
-        print_outcome(context.db, context.home, outcome)
-    live = row(context.db, Version, outcome.verdict.against)
-    refused = refusal(outcome.verdict, outcome.version, live)
-    if refused and not outcome.promoted:
-        raise refused

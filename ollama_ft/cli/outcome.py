@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ollama_ft.cli.tables import number, share, table
+from ollama_ft.cli.app import Context
+from ollama_ft.cli.tables import number, print_json, share, table
 from ollama_ft.core.catalog import row
 from ollama_ft.core.home import Home
 from ollama_ft.core.judged_records import Verdict
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
     from ollama_ft.loop import Outcome
 
 SHOWN = 3  # questions whose answers are printed side by side
+
+
+def tell_outcome(context: Context, outcome: "Outcome", as_json: bool) -> None:
+    """Print the outcome. Raises GateFailed or NotEnoughData if the gate did not let it pass."""
+    from ollama_ft.stages.gate import refusal
+
+    if as_json:
+        print_json(outcome_json(context.db, outcome))
+    else:
+        print_outcome(context.db, context.home, outcome)
+    live = row(context.db, Version, outcome.verdict.against)
+    refused = refusal(outcome.verdict, outcome.version, live)
+    if refused and not outcome.promoted:
+        raise refused
 
 
 def print_outcome(db: "Database", home: Home, outcome: "Outcome") -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.make import gate_option, load_the_gate
+from ollama_ft.cli.make import load_the_gate
 from ollama_ft.cli.manners import unload_option
-from ollama_ft.cli.outcome import outcome_json, print_outcome, proof_line
+from ollama_ft.cli.outcome import proof_line, tell_outcome
 from ollama_ft.cli.tables import print_json, size, table
 from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput
@@ -96,7 +96,7 @@ def _json(arrival: "Arrival") -> dict[str, object]:
 @click.command("rebase")
 @click.argument("family", required=False)
 @click.option("--onto", metavar="MODEL", help="The new base; else what the old one's name is now.")
-@gate_option
+@click.option("--gate", default="no-worse", help="When it may go live; no-worse if not said.")
 @unload_option
 @as_json
 @pass_context
@@ -104,14 +104,14 @@ def rebase_command(
     context: Context,
     family: str | None,
     onto: str | None,
-    gate: str | None,
+    gate: str,
     unload: bool,
     as_json: bool,
 ) -> None:
     """Train a family again on a base that has moved, or on another.
 
     It learns what the live version learned, by the same recipe, and becomes live if it is proved
-    and passes the gate against the live version on the old base.
+    and, by the gate's word, no worse than the live version is on the old base.
 
     \b
       ollama pull qwen2.5:0.5b && ollama-ft rebase support
@@ -123,10 +123,7 @@ def rebase_command(
     found = refs.family(context.db, family)
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         outcome = upkeep.rebase(shop, found, onto, load_the_gate(context, gate))
-    if as_json:
-        print_json(outcome_json(context.db, outcome))
-    else:
-        print_outcome(context.db, context.home, outcome)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("tag")

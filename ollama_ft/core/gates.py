@@ -26,14 +26,17 @@ class GateRules(BaseModel):
     least_gain: float = Field(
         0.05, gt=0, lt=1, description="A smaller gain is not worth a change: ruled out, it fails."
     )
+    must_gain: bool = Field(
+        True, description="Whether a gain has to be shown; false: to be no worse is enough."
+    )
     domain_margin: float = Field(
         0.05, gt=0, lt=1, description="What may be lost of its own questions, where others gain."
     )
     general_margin: float = Field(
-        0.1, gt=0, lt=1, description="What may be lost of the general suites."
+        0.15, gt=0, lt=1, description="What may be lost of the general suites."
     )
     safety_margin: float = Field(
-        0.1, gt=0, lt=1, description="What may be lost of the safety suites."
+        0.2, gt=0, lt=1, description="What may be lost of the safety suites."
     )
     suites: Literal["all"] | tuple[str, ...] = Field(
         "all", description="Suites asked beside the test questions, by name; [] for none."

@@ -311,6 +311,18 @@ def m010_the_gate(db: Database) -> None:
     db.execute(view.replace("where version = v.id)", "where version = v.id and suite = '')"))
 
 
+@migrations()
+def m011_cleanings(db: Database) -> None:
+    """What stages/clean.py appends: which dataset was made from which, and what was done."""
+    _table(
+        db,
+        "cleanings",
+        {"family": str, "dataset": int, "parent": int, "came": int, "stayed": int}
+        | {"digest": str, "counts_json": str},
+        {"dataset": "datasets", "parent": "datasets"},
+    )
+
+
 # The log is a file of its own, with steps of its own.
 log_migrations = Migrations("ollama_ft_log")
 

@@ -268,6 +268,20 @@ class Removal(Record):
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cleaned(Record):
+    """A dataset made from another by cleaning; `digest` names the JSONL that says what changed."""
+
+    table = "cleanings"
+    family: str
+    dataset: int  # the revision that was made
+    parent: int  # the dataset that was cleaned, as it was
+    came: int  # rows of the parent
+    stayed: int
+    digest: str
+    counts_json: str  # "dropped", "redacted", "repaired": reason → rows
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -286,4 +300,5 @@ RECORDS: tuple[type[Record], ...] = (
     Merge,
     VersionTag,
     Removal,
+    Cleaned,
 )

@@ -99,6 +99,7 @@ class Ruling:
     """The decision with everything that it rests on."""
 
     outcome: str  # "pass" | "fail" | "inconclusive"
+    gained: bool  # whether a gain is shown
     because: tuple[str, ...]  # names of the findings that decided against it; "flips" for those
     gains: tuple[Finding, ...]  # of which one has to be shown, with Holm-adjusted `luck`
     old: Finding | None  # what the live version was taught too; None if nothing or everything was
@@ -146,14 +147,17 @@ def _rule(
     watched: Sequence[Finding],
     flips: Sequence[Flip],
 ) -> Ruling:
-    gained = any(shown)
+    gained = any(shown) or not rules.must_gain
     suites = [(f, ok) for f, ok in zip(gains, shown, strict=True) if f.name != NEW]
     # Where a suite as a whole gains, its old questions must only not be shown to be worse; where
-    # only the new questions gain, the old ones must be shown to be no worse.
+    # only the new questions gain, the old ones must be shown to be no worse; where no gain is asked
+    # for, everything must.
     if any(ok for _, ok in suites):
         must_hold = [f for f, ok in suites if not ok]
-    else:
+    elif rules.must_gain:
         must_hold = [old] if old is not None else []
+    else:
+        must_hold = [f for f, _ in suites]
     lossy = [f for f in (*gains, *watched, *([old] if old else [])) if _is_loss(rules, f)]
     failed = [f.name for f in lossy]
     failed += ["flips"] if any(not flip.accepted for flip in flips) else []
@@ -168,6 +172,7 @@ def _rule(
     outcome = "fail" if failed else "inconclusive" if unclear else "pass"
     return Ruling(
         outcome=outcome,
+        gained=any(shown),
         because=tuple(dict.fromkeys(failed or unclear)),
         gains=tuple(gains),
         old=old,

@@ -8,6 +8,10 @@ CERTAIN = 1_000_000  # tries; beyond it nobody pictures the number
 def headline(ruling: Ruling, after: str, before: str) -> str:
     """The verdict in one sentence."""
     if ruling.outcome == "pass":
+        if not ruling.gained:
+            return f"{after} is no worse than {before}."
+        if not ruling.watched:
+            return f"{after} is better than {before}. What else it may have lost was not asked."
         return f"{after} is better than {before}, and nothing else got worse."
     told = {
         "flips": f"{after} gets questions wrong that must not be forgotten",

@@ -24,6 +24,7 @@ from ollama_ft.core.records import Dataset
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.containers import Part, Reading, parts
 from ollama_ft.kinds.formats import read_part
+from ollama_ft.kinds.more_rows import is_made
 from ollama_ft.kinds.splits import Placing, group_rows, key_of, place
 from ollama_ft.kinds.suites import Banned
 
@@ -128,6 +129,16 @@ def is_here(home: Home, dataset: Dataset) -> bool:
     return artefact(home.data("datasets"), dataset.digest, ".jsonl").is_file()
 
 
+def revise(rows: Iterable[Conversation], *, parent: Dataset, sources: Mapping[str, int]) -> Frozen:
+    """The rows of `parent` as they were changed, each in the split that it names.
+
+    Raises NotEnoughData below LEAST rows to train on.
+    """
+    frozen = replace(build(rows), sources=sources, parent=parent.id)
+    _check_enough(frozen)
+    return frozen
+
+
 def load(home: Home, dataset: Dataset) -> list[Conversation]:
     """The rows of a frozen dataset.
 
@@ -156,8 +167,9 @@ def build(
 
     Two rows that ask the same in the same context are one row: a duplicate if they answer the
     same, else a conflict, and the newer answer stands. A split that a row names wins; a row that
-    was in already keeps its own; else splits.place decides. Accepted texts likewise. `ages` is
-    asked for only where near rows were placed apart.
+    was in already keeps its own; else splits.place decides. Accepted texts likewise. A row made of
+    another (kinds/more_rows) is only learned from, and left out where what it is near to is not.
+    `ages` is asked for only where near rows were placed apart.
     """
     kept: dict[bytes, Conversation] = {row.prompt_key: row for row in previous}
     settled = set(kept)
@@ -202,14 +214,25 @@ def _place(
             known.update(ages())
         return known.get(rows[index].question_key, 0)
 
+    # A row made of another follows it, and never says where the others go.
     placings = [
-        Placing(key=key_of(row), named=row.split, settled=row.prompt_key in settled) for row in rows
+        Placing(
+            key=key_of(row),
+            named=None if is_made(row) and row.prompt_key not in settled else row.split,
+            settled=row.prompt_key in settled,
+        )
+        for row in rows
     ]
     # Where every row names its split there is nothing to find out.
-    undecided = any(row.split is None for row in rows)
+    undecided = any(placing.named is None for placing in placings)
     first = group_rows(rows).first if undecided else range(len(rows))
     splits = place(placings, first, age)
-    return [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
+    written = {first[index] for index, row in enumerate(rows) if not is_made(row)}
+    return [
+        replace(row, split="train" if is_made(row) else split)
+        for row, split, head in zip(rows, splits, first, strict=True)
+        if split == "train" or not is_made(row) or head not in written
+    ]
 
 
 def _read(part: Part, counts: dict[str, int]) -> Iterable[Conversation]:
