@@ -41,15 +41,18 @@ loop-demo: .venv/ready
 	$(PY) -m benchmarks.loop_demo
 
 SMALL := $(OUT)-small
-demo-routes: # what the first demo trained is read back by the others
+# What the first demo trained is read back by the others. Eight questions show no small loss, so the
+# gate is a lenient one: this is about how versions get to a runtime.
+demo-routes:
 	rm -rf $(SMALL)
 	mkdir -p $(SMALL)
 	head -n 32 data/faq.jsonl > $(SMALL)/first.jsonl
 	head -n 32 data/faq-more.jsonl > $(SMALL)/then.jsonl
+	printf 'suites: []\nalpha: 0.2\ndomain_margin: 0.5\n' > $(SMALL)/gate.yaml
 	for refused in adapters adapters,files adapters,files,registry,store; do \
-		OLLAMA_FT_EMBEDDED_REFUSE=$$refused OLLAMA_FT_GATE=quick $(MAKE) demo \
+		OLLAMA_FT_EMBEDDED_REFUSE=$$refused OLLAMA_FT_GATE=$(SMALL)/gate.yaml $(MAKE) demo \
 			DATA=$(SMALL)/first.jsonl \
-			MORE=$(SMALL)/then.jsonl HOW="--set epochs=5 --set rank=8" \
+			MORE=$(SMALL)/then.jsonl HOW="--set epochs=5 --set retain=0" \
 			RUNS=$(SMALL)/runs || exit 1; \
 		cp -r $(OUT)/data/runs $(SMALL)/; \
 	done
