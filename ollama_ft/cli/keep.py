@@ -25,7 +25,7 @@ def doctor_command(context: Context, as_json: bool) -> None:
     """Check everything, and say what mends each finding."""
     from ollama_ft.stages.doctor import examine
 
-    findings = [*examine(context.db, context.home), _runtime(context)]
+    findings = [*examine(context.db, context.home), *_runtime(context)]
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:
@@ -40,10 +40,9 @@ def doctor_command(context: Context, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _runtime(context: Context) -> "Finding":
+def _runtime(context: Context) -> "list[Finding]":
     from ollama_ft.runtime.find import connect
-    from ollama_ft.runtime.probe import probe
-    from ollama_ft.stages.doctor import Finding
+    from ollama_ft.stages.doctor import Finding, examine_runtime
 
     notices: list[str] = []
     try:
@@ -54,11 +53,10 @@ def _runtime(context: Context) -> "Finding":
             notice=notices.append,
             log=context.home.path / "registry" / "runtime.log",
         ) as client:
-            runtime = probe(client)
+            found = list(examine_runtime(context.db, client))
     except FtError as error:
-        return Finding(name="runtime", ok=False, text=str(error), mend=error.mend)
-    text = " ".join([f"{runtime.kind} {runtime.version} at {runtime.address}", *notices])
-    return Finding(name="runtime", ok=True, text=text)
+        return [Finding(name="runtime", ok=False, text=str(error), mend=error.mend)]
+    return [*found, *(Finding(name="runtime", ok=True, text=notice) for notice in notices)]
 
 
 @click.group("config")
@@ -82,11 +80,14 @@ def config_show(context: Context, as_json: bool) -> None:
 
 
 @config_command.command("schema")
-def config_schema() -> None:
+@click.option("--gate", is_flag=True, help="Of a gate instead.")
+def config_schema(gate: bool) -> None:
     """Print the JSON Schema of a recipe, for editors."""
+    from ollama_ft.core.gates import GateRules
     from ollama_ft.core.recipe import Recipe
 
-    click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    kind = GateRules if gate else Recipe
+    click.echo(json.dumps(kind.model_json_schema(), indent=2))
 
 
 @click.command("plugins")

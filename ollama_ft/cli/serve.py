@@ -128,9 +128,10 @@ def _bring_live(context: Context, address: "Address", token: str) -> None:
         from ollama_ft import loop
         from ollama_ft.runtime.client import Ollama
         from ollama_ft.stages import publish
+        from ollama_ft.workshop import Workshop
 
         with Ollama(address, api_key=token) as client:
-            shop = loop.Workshop(db=db, home=context.home, client=client, emit=silent)
+            shop = Workshop(db=db, home=context.home, client=client, emit=silent)
             loop.mend(shop)
             for family in every(db, Family):
                 if current := live(db, family.name):

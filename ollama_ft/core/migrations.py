@@ -254,6 +254,75 @@ def m007_knowledge(db: Database) -> None:
     )
 
 
+@migrations()
+def m008_merges(db: Database) -> None:
+    """What stages/publish.py appends where a runtime takes no adapter."""
+    _table(
+        db,
+        "merges",
+        {"adapter": int, "packed_as": str, "digest": str, "size": int, "base_size": int}
+        | {"mean_error": float, "max_error": float, "types_json": str},
+        {"adapter": "adapters"},
+    )
+
+
+@migrations()
+def m009_upkeep(db: Database) -> None:
+    """What stages/tag.py and stages/gc.py append."""
+    columns = {"version": int, "name": str, "present": int, "reason": str}
+    _table(db, "tags", columns, {"version": "versions"})
+    _table(
+        db,
+        "removals",
+        {"digest": str, "kind": str, "version": int, "size": int, "reason": str},
+        {"version": "versions"},
+        frozenset({"version"}),
+    )
+
+
+@migrations()
+def m010_the_gate(db: Database) -> None:
+    """What stages/suite.py, evaluate.py and gate.py append; `list` shows the test questions."""
+    _table(
+        db,
+        "suites",
+        {"name": str, "family": str, "kind": str, "digest": str, "questions": int, "source": str},
+    )
+    _table(
+        db,
+        "replies",
+        {"version_digest": str, "prompt_digest": str, "options_digest": str, "text": str}
+        | {"done_reason": str, "prompt_tokens": int, "answer_tokens": int}
+        | {"prompt_seconds": float, "answer_seconds": float, "total_seconds": float}
+        | {"load_seconds": float},
+    )
+    db.table("replies").create_index(["version_digest", "prompt_digest"])
+    _table(
+        db,
+        "verdicts",
+        {"version": int, "against": int, "gate": str, "gate_digest": str, "outcome": str}
+        | {"digest": str, "accepted_json": str, "figures_json": str},
+        {"version": "versions", "against": "versions"},
+    )
+    db.table("evaluations").add_column("suite", str, not_null_default="")
+    db.table("datasets").add_column("banned", int, not_null_default=0)
+    view = db["versions_view"].schema
+    db["versions_view"].drop()
+    db.execute(view.replace("where version = v.id)", "where version = v.id and suite = '')"))
+
+
+@migrations()
+def m011_cleanings(db: Database) -> None:
+    """What stages/clean.py appends: which dataset was made from which, and what was done."""
+    _table(
+        db,
+        "cleanings",
+        {"family": str, "dataset": int, "parent": int, "came": int, "stayed": int}
+        | {"digest": str, "counts_json": str},
+        {"dataset": "datasets", "parent": "datasets"},
+    )
+
+
 # The log is a file of its own, with steps of its own.
 log_migrations = Migrations("ollama_ft_log")
 
