@@ -398,3 +398,12 @@ def test_without_a_token_it_does_not_listen_beyond_this_machine():
         Doorkeeper(listen="0.0.0.0")
     assert "OLLAMA_FT_TOKEN" in caught.value.mend
     assert Doorkeeper(listen="0.0.0.0", token="x", names=["bot.example"]).knows("bot.example:80")
+
+
+def test_our_own_runtime_answers_in_the_same_process(home, bot):
+    with a_front(home, None) as front:
+        assert front.http.get("/api/version").json()["runtime"] == "ollama-ft"
+        refused = front.chat("Who?")
+        assert (refused.status_code, "bot:v1" in refused.text) == (404, False)
+        (row,) = front.logged(1)
+        assert (row["version"], row["status"]) == ("bot:v1", "failed")

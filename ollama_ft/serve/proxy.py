@@ -59,7 +59,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        path = scope.get("path", "")  # start and end of the server have none
+        path = scope.get("path", "")  # the server's own start and end have none
         if scope["type"] != "http" or _is_on(scope, DIRECT):
             await self.runtime(scope, receive, send)
         elif scope["method"] == "POST" and path in _NAMING:

@@ -16,7 +16,7 @@ from types import FrameType
 
 import uvicorn
 
-from ollama_ft.core.errors import Conflict, OutOfResources, RuntimeUnavailable
+from ollama_ft.core.errors import Conflict, FtError, OutOfResources, RuntimeUnavailable
 from ollama_ft.core.events import Emit, silent
 from ollama_ft.core.home import Home
 from ollama_ft.runtime.client import Ollama
@@ -86,7 +86,12 @@ def serve(plan: Plan, on_ready: Callable[[Running], None]) -> None:
         before = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH)
         stack.callback(sys.setswitchinterval, before)
-        server.run(sockets=sockets)
+        try:
+            server.run(sockets=sockets)
+        except SystemExit as error:  # uvicorn's word for it
+            raise FtError(
+                f"The server at {address} did not start.", mend="ollama-ft --host embedded doctor"
+            ) from error
 
 
 @contextmanager
