@@ -7,11 +7,12 @@ from ollama_ft.core.errors import BadInput
 from ollama_ft.core.migrations import migrations
 from ollama_ft.core.records import RECORDS, Proof, Use, Version
 from ollama_ft.core.sqlite import Database
+from ollama_ft.core.watch_records import WATCH_RECORDS
 from tests.rows import a_family, a_proof, a_version, an_evaluation
 
 
 def test_every_record_has_a_table_with_just_its_columns(db):
-    for record in RECORDS:
+    for record in (*RECORDS, *WATCH_RECORDS):
         columns = {column.name for column in db.table(record.table).columns}
         assert columns == set(record.__dataclass_fields__) - {"table"}, record.table
 

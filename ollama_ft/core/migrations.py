@@ -254,6 +254,40 @@ def m007_knowledge(db: Database) -> None:
     )
 
 
+@migrations()
+def m008_watched(db: Database) -> None:
+    """What stages/drift.py, check.py, shadow.py and canary.py append."""
+    _table(
+        db,
+        "drifts",
+        {"family": str, "version": int, "drifted": int, "now": int, "before": int}
+        | {"figures_json": str},
+        {"version": "versions"},
+        frozenset({"version"}),
+    )
+    _table(
+        db,
+        "checks",
+        {"family": str, "version": int, "promotion": int, "verdict": str, "action": str}
+        | {"figures_json": str},
+        {"version": "versions", "promotion": "promotions"},
+    )
+    _table(
+        db,
+        "shadows",
+        {"family": str, "live": int, "candidate": int, "questions": int, "agreed": int}
+        | {"digest": str, "figures_json": str},
+        {"live": "versions", "candidate": "versions"},
+    )
+    _table(
+        db,
+        "canaries",
+        {"version": int, "runtime": str, "runtime_version": str, "address": str}
+        | {"base_digest": str, "digest": str, "figures_json": str},
+        {"version": "versions"},
+    )
+
+
 # The log is a file of its own, with steps of its own.
 log_migrations = Migrations("ollama_ft_log")
 
