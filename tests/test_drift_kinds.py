@@ -10,7 +10,7 @@ ENGLISH = ["When do you open?", "when do you open", "Can I get a refund?"]
 def test_energy_distance_is_the_formula_and_p_counts_permutations():
     now, before = np.array([[0.0], [1.0]], np.float32), np.array([[3.0]], np.float32)
     distance, p = drift.energy_test(now, before, permutations=99)
-    # 2 (3 + 2) / 2 - (0 + 1 + 1 + 0) / 4 - 0
+    # Twice the mean of 3 and 2, minus the mean of 0, 1, 1 and 0.
     assert distance == pytest.approx(4.5)
     assert p == pytest.approx(1 / 3, abs=0.12)  # one of the three ways to choose two
 

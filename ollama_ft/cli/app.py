@@ -36,6 +36,7 @@ SECTIONS = {
         "pull": "travel",
         "keys": "keys",
     },
+    "Watch": {"drift": "watch", "check": "watch", "shadow": "watch", "schedule": "watch"},
     "Know": {"ask": "knowledge", "knowledge": "knowledge"},
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}

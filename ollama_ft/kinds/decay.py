@@ -1,4 +1,4 @@
-"""When is a version worse than it was? The rule, the probation and the cool-down; pure functions."""
+"""When is a version worse than it was? The rule, the probation, the cool-down; pure functions."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
