@@ -158,25 +158,15 @@ def shadow(
     return shadowing.record(shop.db, shop.home, current.version, candidate, pairs), pairs
 
 
-def plant(shop: Workshop, version: Version) -> Canary:
-    """Keep what a version says here to fixed prompts, beside the bare base; once for a place."""
-    place = canaries.place(shop.client)
-    if found := canaries.planted(shop.db, version, place):
-        return found
-    v0 = newest(shop.db, Version, family=version.family, number=0)
-    assert v0 is not None, "a family has its bare base"
-    for needed in (v0, version):
-        publishing.bring(shop.db, shop.home, shop.client, needed)
-    shop.emit(Note(text=f"keeping what {version.tag} says to fixed prompts"))
-    return canaries.plant(shop.db, shop.home, shop.client, version, v0.tag, place)
-
-
 def listen(shop: Workshop, version: Version) -> tuple[Canary, canaries.Heard | None]:
     """Ask a version its canary's prompts again; None if the canary was planted only now."""
     place = canaries.place(shop.client)
     known = canaries.planted(shop.db, version, place)
     if known is None:
-        return plant(shop, version), None
+        v0 = newest(shop.db, Version, family=version.family, number=0)
+        assert v0 is not None, "a family has its bare base"
+        return loop.keep_canary(shop, version, v0), None
+    publishing.bring(shop.db, shop.home, shop.client, version)
     return known, canaries.replay(shop.home, shop.client, version, known, place)
 
 

@@ -381,3 +381,43 @@ def test_kl_and_distance_by_hand():
     # What one does not tell of has at most its least told chance: "b" 0.1, not the whole rest.
     assert canary.distance({"a": 0.5, "b": 0.4}, {"a": 0.5, "c": 0.1}) == pytest.approx(0.3)
     assert canary.kl(one, one) == 0
+
+
+@pytest.mark.slow
+def test_a_real_runtime_has_little_noise_and_its_adapter_is_told_from_the_base(
+    db, home, tmp_path, smollm2_gguf
+):
+    import hashlib
+    import time
+
+    from ollama_ft.runtime.client import Ollama
+    from ollama_ft.runtime.host import parse_host
+    from tests.test_conformance import embedded
+    from tests.transcripts import write_adapter
+
+    family = a_family(db)
+    a_version(db, family, 0)
+    version = a_version(db, family, 1)
+    adapter = write_adapter(tmp_path / "a.gguf", seed=1, scale=0.3)
+    sums = {
+        p: "sha256:" + hashlib.sha256(p.read_bytes()).hexdigest() for p in (smollm2_gguf, adapter)
+    }
+    with embedded(tmp_path / "models") as address, Ollama(parse_host(address)) as client:
+        for path, sha256 in sums.items():
+            client.upload_blob(sha256, path)
+        client.create("bot:v0", files={"m.gguf": sums[smollm2_gguf]})
+        client.create("bot:v1", base="bot:v0", adapters={"a.gguf": sums[adapter]})
+        at = canary.place(client)
+        began = time.perf_counter()
+        planted = canary.plant(db, home, client, version, "bot:v0", at)
+        took = time.perf_counter() - began
+        figures = watch.figures(planted)
+        again = canary.replay(home, client, version, planted, at)
+        # The same names on the bare base: what an adapter that was lost would look like.
+        client.create("bot:v1", base="bot:v0")
+        lost = canary.replay(home, client, version, planted, at)
+    print(f"planted in {took:.1f} s; {figures}; again {again.distance}; lost {lost.distance}")
+    assert planted.base_digest == sums[smollm2_gguf] and "xllamacpp" in planted.runtime_version
+    assert figures["noise"] < 0.02 < figures["kl_to_base"]
+    assert again.sings and again.answers_equal == again.prompts
+    assert not lost.sings and lost.distance > again.allowed
