@@ -1,6 +1,7 @@
 """How often watching cries wolf, what it sees, and what drift costs on a million exchanges.
 
-python benchmarks/watch.py alarms       drift and check where nothing changed, and where it did
+python benchmarks/watch.py drift        false alarms, and what is seen
+    python benchmarks/watch.py check        the same
 python benchmarks/watch.py million DIR  fills a log there, then times drift on it
 """
 
@@ -10,6 +11,7 @@ import resource
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from ollama_ft.core.home import shipped
@@ -19,8 +21,8 @@ from ollama_ft.kinds.drift import lexical_vectors
 from ollama_ft.stages import drift
 
 SIDE = 200  # conversations of each side
-DRIFTS = 300  # draws for each line of the table
-CHECKS = 10_000
+DRIFTS = 200  # draws for each line of the table
+CHECKS = 4_000
 HEAD = ("Hi, {}", "{}", "Please tell me: {}", "{} Thanks!", "quick question, {}")
 
 
@@ -53,6 +55,17 @@ def side(rng: random.Random, known: list[str], new: list[str], share: float) -> 
     return [one(place) for place in range(SIDE)]
 
 
+@cache
+def vector(text: str):
+    return lexical_vectors([text])[0]
+
+
+def vectors(texts):
+    import numpy as np
+
+    return np.stack([vector(text) for text in texts])
+
+
 def drifts() -> None:
     known, new = pools()
     print(f"drift, {SIDE} conversations against {SIDE}, by letters, {DRIFTS} draws a line")
@@ -63,7 +76,7 @@ def drifts() -> None:
             rng = random.Random(draw)
             trained = drift.Trained(questions=tuple(HEAD[0].format(q) for q in known))
             now, before = side(rng, known, new, share), side(rng, known, new, 0.0)
-            found, _ = drift.compare(now, before, trained, lexical_vectors)
+            found, _ = drift.compare(now, before, trained, vectors)
             called = {f.name for f in found if f.drifted}
             any_one += bool(called)
             by_questions += "questions" in called
@@ -76,14 +89,16 @@ def drifts() -> None:
 
 
 def checks() -> None:
+    import numpy as np
+
     print(f"\ncheck, 85 % liked before (200 ratings), looked at daily for 14 days, {CHECKS} draws")
     print("liked now   ratings a day   rolled back   after days (median)   at one look on day 14")
     for now in (0.85, 0.80, 0.72, 0.60):
         for daily in (3, 10, 50):
             days, last = [], 0
             for draw in range(CHECKS):
-                rng = random.Random(draw)
-                before = Rate(good=sum(rng.random() < 0.85 for _ in range(200)), of=200)
+                rng = np.random.default_rng(draw)
+                before = Rate(good=int(rng.binomial(200, 0.85)), of=200)
                 first, final = _probation(rng, before, now, daily)
                 days += [first] if first else []
                 last += final
@@ -95,12 +110,12 @@ def checks() -> None:
             )
 
 
-def _probation(rng: random.Random, before: Rate, now: float, daily: int) -> tuple[int, bool]:
+def _probation(rng, before: Rate, now: float, daily: int) -> tuple[int, bool]:
     """The first day on which it is called decayed (0: never), and whether it is on the last."""
     good = first = 0
     final = False
     for day in range(1, 15):
-        good += sum(rng.random() < now for _ in range(daily))
+        good += int(rng.binomial(daily, now))
         final = compare(before, Rate(good=good, of=day * daily)).verdict == "decayed"
         first = first or (day if final else 0)
     return first, final
@@ -174,5 +189,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["million"]:
         million(Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1_000_000)
     else:
-        drifts()
-        checks()
+        {"drift": drifts, "check": checks}[sys.argv[1]]()

@@ -25,9 +25,9 @@ from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
 from ollama_ft.core.refs import live
 from ollama_ft.core.sqlite import Database
+from ollama_ft.core.watch_records import Canary
 from ollama_ft.kinds.containers import Reading
 from ollama_ft.kinds.context import Passage, with_context
-from ollama_ft.core.watch_records import Canary
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import Ollama, user_message
 from ollama_ft.runtime.publish import point as move_tag

@@ -388,7 +388,6 @@ def test_a_real_runtime_has_little_noise_and_its_adapter_is_told_from_the_base(
     db, home, tmp_path, smollm2_gguf
 ):
     import hashlib
-    import time
 
     from ollama_ft.runtime.client import Ollama
     from ollama_ft.runtime.host import parse_host
@@ -408,15 +407,12 @@ def test_a_real_runtime_has_little_noise_and_its_adapter_is_told_from_the_base(
         client.create("bot:v0", files={"m.gguf": sums[smollm2_gguf]})
         client.create("bot:v1", base="bot:v0", adapters={"a.gguf": sums[adapter]})
         at = canary.place(client)
-        began = time.perf_counter()
         planted = canary.plant(db, home, client, version, "bot:v0", at)
-        took = time.perf_counter() - began
         figures = watch.figures(planted)
         again = canary.replay(home, client, version, planted, at)
         # The same names on the bare base: what an adapter that was lost would look like.
         client.create("bot:v1", base="bot:v0")
         lost = canary.replay(home, client, version, planted, at)
-    print(f"planted in {took:.1f} s; {figures}; again {again.distance}; lost {lost.distance}")
     assert planted.base_digest == sums[smollm2_gguf] and "xllamacpp" in planted.runtime_version
     assert figures["noise"] < 0.02 < figures["kl_to_base"]
     assert again.sings and again.answers_equal == again.prompts
