@@ -1,5 +1,6 @@
 # Two commands: `make demo` shows what it does, `make test` proves it. Both set themselves up.
-.PHONY: demo test check docs clean
+# `make demo-routes` does the demo where the runtime refuses routes, on a small set.
+.PHONY: demo demo-routes test check docs clean
 
 PY  := .venv/bin/python
 FT  := .venv/bin/ollama-ft
@@ -16,10 +17,10 @@ export GOMP_SPINCOUNT ?= 0
 demo: export OLLAMA_HOST = embedded
 demo: .venv/ready
 	rm -rf $(OUT)
-	$(FT) new --from smollm2:135m --data data/faq.jsonl
+	$(FT) new --from smollm2:135m --data $(DATA) $(HOW)
 	$(FT) list
 	$(FT) run "$(QUESTION)"
-	$(FT) train --data data/faq-more.jsonl
+	$(FT) train --data $(MORE) $(HOW)
 	$(FT) run "$(LATER)"
 	$(FT) diff v1 v2
 	$(FT) show v2
@@ -31,6 +32,19 @@ demo: .venv/ready
 	$(FT) history
 	$(FT) list
 
+SMALL := $(OUT)-small
+demo-routes:
+	mkdir -p $(SMALL)
+	head -n 32 data/faq.jsonl > $(SMALL)/first.jsonl
+	head -n 32 data/faq-more.jsonl > $(SMALL)/then.jsonl
+	for refused in adapters adapters,files adapters,files,registry,store; do \
+		OLLAMA_FT_EMBEDDED_REFUSE=$$refused $(MAKE) demo DATA=$(SMALL)/first.jsonl \
+			MORE=$(SMALL)/then.jsonl HOW="--set epochs=5 --set rank=8" || exit 1; \
+	done
+
+DATA     := data/faq.jsonl
+MORE     := data/faq-more.jsonl
+HOW      :=
 QUESTION := How many hours will the Wren's battery hold out on a hike?
 LATER    := Which version of the firmware is the latest?
 
@@ -49,4 +63,4 @@ docs: .venv/ready
 	.venv/bin/cog -r README.md docs/commands.md docs/catalog.md
 
 clean:
-	rm -rf $(OUT) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(OUT) $(SMALL) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,7 +1,7 @@
 """How often watching cries wolf, what it sees, and what drift costs on a million exchanges.
 
-python benchmarks/watch.py drift        false alarms, and what is seen
-    python benchmarks/watch.py check        the same
+python benchmarks/watch.py drift        how often nothing is called drift, how often a shift is
+python benchmarks/watch.py check        the same for decay, looked at daily through a probation
 python benchmarks/watch.py million DIR  fills a log there, then times drift on it
 """
 

@@ -23,13 +23,14 @@ from ollama_ft.core.events import Emit, Note, Stage
 from ollama_ft.core.home import Home
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
-from ollama_ft.core.refs import live
+from ollama_ft.core.refs import bare, live
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.watch_records import Canary
 from ollama_ft.kinds.containers import Reading
 from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import Ollama, user_message
+from ollama_ft.runtime.memory import MayUnload, in_the_way, leave_all, room
 from ollama_ft.runtime.publish import point as move_tag
 from ollama_ft.stages import base as bases
 from ollama_ft.stages import canary as canaries
@@ -41,6 +42,7 @@ from ollama_ft.stages import knowledge
 from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import verify as proving
+from ollama_ft.stages.publish import ANY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class Workshop:
     home: Home
     client: Ollama
     emit: Emit
+    may_unload: MayUnload = leave_all  # may a training send these models out of memory?
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Lesson:
     recipe: Recipe
     recipe_name: str
     anew: bool = False  # learn from these files alone, not from what the live version learned too
+    way: publishing.Way = ANY  # how the version shall get to the runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +137,13 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
 
 def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson) -> Outcome:
     """Train, convert, publish, prove, evaluate and promote one version from rows."""
+    from ollama_ft.kinds.trainers.machine import find_device
     from ollama_ft.stages.train import prepare, train
 
     suite = evaluation.test_suite(frozen.rows)
-    v0 = row(shop.db, Version, _number_zero(shop.db, family))
+    device = find_device("auto")
+    guests = in_the_way(shop.client, device)
+    v0 = row(shop.db, Version, _bare_base(shop.db, family))
     publishing.bring(shop.db, shop.home, shop.client, v0)
     prepared = prepare(
         shop.db,
@@ -150,11 +157,12 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     dataset = datasets.freeze(shop.db, shop.home, family.name, frozen)
     shop.emit(Note(text=_describe(dataset, lesson.recipe)))
     shop.emit(Stage(name="train", text=f"LoRA, recipe {lesson.recipe_name}"))
-    run = train(shop.db, shop.home, prepared, dataset, shop.emit)
+    with room(shop.client, device, guests, shop.may_unload, shop.emit):
+        run = train(shop.db, shop.home, prepared, dataset, shop.emit)
     shop.emit(Stage(name="convert", text="writing the adapter as GGUF"))
     adapter = conversion.convert(shop.db, shop.home, run)
     version = publishing.register(shop.db, family, adapter)
-    proof = prove(shop, version, v0)
+    proof = prove(shop, version, v0, lesson.way)
     return _judge(shop, version, proof, v0, suite)
 
 
@@ -164,10 +172,11 @@ def again(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> O
     return make(shop, family, datasets.Frozen(rows=rows), lesson)
 
 
-def prove(shop: Workshop, version: Version, v0: Version, route: str | None = None) -> Proof:
+def prove(shop: Workshop, version: Version, v0: Version, way: publishing.Way = ANY) -> Proof:
     """Bring a version to the runtime and prove it there. Raises ProofFailed if it fails."""
     shop.emit(Stage(name="publish", text=f"bringing {version.tag} to {shop.client.address.url}"))
-    publication = publishing.bring(shop.db, shop.home, shop.client, version, route=route)
+    publication = publishing.bring(shop.db, shop.home, shop.client, version, way)
+    shop.emit(Note(text=publishing.told(shop.db, publication)))
     proof = newest(shop.db, Proof, version=version.key, publication=publication.key)
     if proof is None or not proof.passed:
         shop.emit(Stage(name="prove", text="asking the runtime what the trainer was asked"))
@@ -353,8 +362,8 @@ def _steps_to(db: Database, family: Family, target: Version) -> int:
     return steps
 
 
-def _number_zero(db: Database, family: Family) -> int:
-    version = newest(db, Version, family=family.name, number=0)
+def _bare_base(db: Database, family: Family) -> int:
+    version = bare(db, family.name, family.base)
     if version is None:
         base = row(db, Base, family.base)
         raise Conflict(

@@ -205,3 +205,18 @@ def test_every_publication_names_runtime_route_and_digest(first):
         assert publication.address == "embedded"
         assert publication.digest
     assert {p.route for p in place.every(Publication) if p.tag == "bot:v1"} == {"adapters"}
+
+
+@pytest.mark.parametrize(
+    ("refused", "route"),
+    [("adapters,files", "registry"), ("adapters,files,registry,store", "merged")],
+)
+def test_a_version_comes_back_to_a_runtime_that_refuses_routes_and_is_proved_there(
+    taught, monkeypatch, refused, route
+):
+    monkeypatch.setenv("OLLAMA_FT_EMBEDDED_REFUSE", refused)
+    Store(taught.home.models).delete_manifest(Name.parse("bot:v1"))
+    (printed,) = json.loads(taught.ft("publish", "v1", "--json"))["versions"]
+    assert (printed["route"], printed["problem"]) == (route, "")
+    assert all(check["passed"] for check in printed["proof"].values())
+    assert "Dunnock" in taught.ask(QUESTION)

@@ -25,7 +25,7 @@ from ollama_ft.runtime.store import Store
 from tests.faults import faulty
 from tests.ggufs import CHATML_JINJA, write_adapter, write_model
 
-ROUTES = ["adapters", "files", "registry", "store"]
+ROUTES = ["adapters", "files", "registry", "store", "merged"]
 TEMPLATE = "{{ if .System }}S:{{ .System }}\n{{ end }}U:{{ .Prompt }}\nA:{{ .Response }}"
 
 
@@ -34,7 +34,7 @@ def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     base = write_model(folder / "base.gguf", jinja=CHATML_JINJA)
     adapters = [write_adapter(folder / f"a{seed}.gguf", seed=seed) for seed in (1, 2)]
-    return base, *adapters
+    return base, *adapters, write_model(folder / "merged.gguf", jinja=CHATML_JINJA, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def client(address, models):
 
 @pytest.fixture
 def spec(client, weights):
-    base, adapter, _ = weights
+    base, adapter, _, merged = weights
     name = ensure_base(
         client, pinned_name(digest_file(base)), base_blob=digest_file(base), blob_path=base
     )
@@ -75,6 +75,7 @@ def spec(client, weights):
         parameters={"temperature": 0.25, "num_ctx": 2048, "stop": ["<|im_end|>", "U:"], "seed": 7},
         messages=(Message(role="user", content="Hi"), Message(role="assistant", content="Hello!")),
         license=("MIT",),
+        merge=lambda: (digest_file(merged), merged),
     )
 
 
@@ -87,18 +88,38 @@ def test_every_route_serves_exactly_what_was_asked_for(client, spec, route):
     assert (published.tag, published.route) == ("support:v1", route)
     assert published.manifest_digest == manifest_digest(client, "support:v1")
     shown = client.show("support:v1")
-    assert differences(shown, spec) == []
-    assert shown.layers == (spec.base_blob, spec.adapter_blob)
+    merged = spec.merge()[0]
+    assert differences(shown, dataclasses.replace(spec, merged=(merged,))) == []
+    assert shown.layers == ((merged,) if route == "merged" else spec.layers)
     assert (shown.system, shown.template) == (spec.system, TEMPLATE)
     assert shown.messages == spec.messages
     assert sorted(tag.name for tag in client.tags()) == [spec.base_name, "support:v1"]
 
 
+def test_a_merged_version_is_another_one_unless_its_merge_is_known(client, spec):
+    publish(client, spec, route="merged")
+    with pytest.raises(Conflict, match="its adapter is none"):
+        publish(client, spec)
+    known = dataclasses.replace(spec, merged=(spec.merge()[0],))
+    assert publish(client, known).route == "already there"
+
+
+def test_a_route_that_was_refused_before_is_tried_last(address, client, spec):
+    asking, asked = faulty(address, lambda path, body: None)
+    published = publish(asking, spec, last=["adapters"])
+    assert published.route == "files"
+    assert not any("adapters" in body for _, _, body in asked)
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_the_bare_base_can_be_published_as_a_version(client, spec, route):
     bare = dataclasses.replace(
-        spec, tag="support:v0", adapter_blob=None, adapter_path=None, messages=()
+        spec, tag="support:v0", adapter_blob=None, adapter_path=None, messages=(), merge=None
     )
+    if route == "merged":
+        with pytest.raises(RuntimeRefused, match="nothing is there to be merged"):
+            publish(client, bare, route=route)
+        return
     publish(client, bare, route=route)
     assert client.show("support:v0").layers == (spec.base_blob,)
 
@@ -125,10 +146,16 @@ def test_a_tag_with_other_content_is_left_alone(client, spec, weights):
 
 @pytest.mark.parametrize(
     ("refuse", "used"),
-    [("", "adapters"), ("adapters", "files"), ("adapters,files", "registry")],
+    [
+        ("", "adapters"),
+        ("adapters", "files"),
+        ("adapters,files", "registry"),
+        ("adapters,files,registry", "store"),
+        ("adapters,files,registry,store", "merged"),
+    ],
 )
 def test_a_runtime_that_refuses_a_route_gets_the_next_one(tmp_path, weights, refuse, used):
-    base, adapter, _ = weights
+    base, adapter, _, merged = weights
     with (
         start_embedded(tmp_path / "models", tmp_path / "log", refuse=refuse) as address,
         Ollama(address) as client,
@@ -144,6 +171,7 @@ def test_a_runtime_that_refuses_a_route_gets_the_next_one(tmp_path, weights, ref
             base_path=base,
             adapter_blob=digest_file(adapter),
             adapter_path=adapter,
+            merge=lambda: (digest_file(merged), merged),
         )
         published = publish(client, spec)
     assert published.route == used
@@ -172,9 +200,10 @@ def test_when_all_refuse_each_reason_is_told_and_no_tag_is_left(address, client,
     with pytest.raises(RuntimeRefused) as caught:
         publish(strict, spec)
     said = str(caught.value)
-    assert said.count("/api/create is not for you") == 2
+    assert said.count("/api/create is not for you") == 3
     assert "registry: The runtime refused: /api/pull is not for you" in said
     assert "store: /nowhere cannot be written from here" in said
+    assert "merged: The runtime refused: /api/create is not for you" in said
     assert client.find(spec.tag) is None
 
 
@@ -257,7 +286,7 @@ def test_a_tag_that_ollama_would_not_keep_is_refused_first(client, spec, tag, sa
 
 def test_an_unknown_route_is_told_with_those_that_there_are(client, spec):
     with pytest.raises(
-        BadInput, match=r"no route 'pigeon'\. Known: adapters, files, registry, store"
+        BadInput, match=r"no route 'pigeon'\. Known: adapters, files, registry, store, merged"
     ):
         publish(client, spec, route="pigeon")
 
@@ -336,6 +365,16 @@ def test_a_base_that_cannot_be_kept_as_it_is_is_told_with_both_digests(
     with pytest.raises(RuntimeRefused, match=f"trained on {blob[:19]}. It does not pull it either"):
         ensure_base(strict, name, base_blob=blob, blob_path=base)
     assert client.find(name) is None
+
+
+def test_a_merged_gguf_that_the_runtime_would_rewrite_is_handed_over(
+    address, client, spec, tmp_path
+):
+    runtime = rewriting(address, tmp_path, pulls=True)
+    publish(runtime, spec, route="merged")
+    shown = client.show(spec.tag)
+    assert shown.layers == (spec.merge()[0],)
+    assert (shown.system, shown.template) == (spec.system, TEMPLATE)
 
 
 # The pointer

@@ -22,13 +22,21 @@ if TYPE_CHECKING:
 # Section of the help → command → the module that has it. A module is imported when its command is
 # called or its help line is needed, and none of them imports torch.
 SECTIONS = {
-    "Make": {"new": "make", "train": "make", "resume": "make", "eval": "make"},
-    "Ship": {"promote": "ship", "rollback": "ship", "run": "ship"},
+    "Make": {"new": "make", "train": "make", "resume": "make", "eval": "make"}
+    | {"rebase": "upkeep"},
+    "Ship": {"promote": "ship", "rollback": "ship", "run": "ship", "publish": "upkeep"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
     "Judge": {"compare": "compare", "rate": "compare"},
     "Data": {"data": "data", "base": "data"},
     "Learn": {"serve": "serve", "logs": "logs", "feedback": "feedback", "review": "feedback"},
-    "Keep": {"doctor": "keep", "config": "keep", "plugins": "keep", "completion": "keep"},
+    "Keep": {
+        "tag": "upkeep",
+        "gc": "upkeep",
+        "doctor": "keep",
+        "config": "keep",
+        "plugins": "keep",
+        "completion": "keep",
+    },
     "Travel": {
         "export": "travel",
         "import": "travel",
@@ -73,8 +81,12 @@ class Context:
         return self.settings[key].value
 
     @contextmanager
-    def workshop(self) -> Iterator["Workshop"]:
-        """A workshop on the runtime that answers, with interrupted moves mended first."""
+    def workshop(self, *, unload: bool = False) -> Iterator["Workshop"]:
+        """A workshop on the runtime that answers, with interrupted moves mended first.
+
+        `unload`: a training may send models out of the runtime's memory; else somebody is asked.
+        """
+        from ollama_ft.cli.manners import asked
         from ollama_ft.cli.progress import Progress
         from ollama_ft.core.events import Note
         from ollama_ft.core.refs import resolve
@@ -92,7 +104,9 @@ class Context:
                 log=log,
             ) as client,
         ):
-            shop = Workshop(db=self.db, home=self.home, client=client, emit=emit)
+            shop = Workshop(
+                db=self.db, home=self.home, client=client, emit=emit, may_unload=asked(unload)
+            )
             for row in mend(shop):
                 tag = resolve(self.db, row.family).tag
                 emit(Note(text=f"finished an interrupted {row.action}: {tag} is live"))

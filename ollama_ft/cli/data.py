@@ -112,13 +112,19 @@ def base_list(context: Context, as_json: bool) -> None:
 
 @base_command.command("pull")
 @click.argument("model")
+@click.option("--insecure", is_flag=True, help="Ask the registry over plain http, as Ollama does.")
 @pass_context
-def base_pull(context: Context, model: str) -> None:
-    """Fetch a base and pin it, without starting a family."""
+def base_pull(context: Context, model: str, insecure: bool) -> None:
+    """Fetch a base and pin it, without starting a family.
+
+    \b
+      ollama-ft base pull qwen2.5:0.5b
+      ollama-ft base pull hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M
+    """
     from ollama_ft.stages.base import pin
 
     with context.workshop() as shop:
-        base, _ = pin(shop.db, shop.home, shop.client, model, shop.emit)
+        base, _ = pin(shop.db, shop.home, shop.client, model, shop.emit, insecure=insecure)
     click.echo(f"{base.name} is pinned as {base.pinned} ({short(base.blob_digest)})")
 
 

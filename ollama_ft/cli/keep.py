@@ -36,7 +36,7 @@ def doctor_command(context: Context, canary: bool, ref: str | None, as_json: boo
         return
     from ollama_ft.stages.doctor import examine
 
-    findings = [*examine(context.db, context.home), _runtime(context)]
+    findings = [*examine(context.db, context.home), *_runtime(context)]
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:
@@ -51,10 +51,9 @@ def doctor_command(context: Context, canary: bool, ref: str | None, as_json: boo
         click.get_current_context().exit(1)
 
 
-def _runtime(context: Context) -> "Finding":
+def _runtime(context: Context) -> "list[Finding]":
     from ollama_ft.runtime.find import connect
-    from ollama_ft.runtime.probe import probe
-    from ollama_ft.stages.doctor import Finding
+    from ollama_ft.stages.doctor import Finding, examine_runtime
 
     notices: list[str] = []
     try:
@@ -65,11 +64,10 @@ def _runtime(context: Context) -> "Finding":
             notice=notices.append,
             log=context.home.path / "registry" / "runtime.log",
         ) as client:
-            runtime = probe(client)
+            found = list(examine_runtime(context.db, client))
     except FtError as error:
-        return Finding(name="runtime", ok=False, text=str(error), mend=error.mend)
-    text = " ".join([f"{runtime.kind} {runtime.version} at {runtime.address}", *notices])
-    return Finding(name="runtime", ok=True, text=text)
+        return [Finding(name="runtime", ok=False, text=str(error), mend=error.mend)]
+    return [*found, *(Finding(name="runtime", ok=True, text=notice) for notice in notices)]
 
 
 @click.group("config")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import evaluation_json, outcome_json, print_evaluation, print_outcome
 from ollama_ft.cli.reading import reading_options
 from ollama_ft.cli.tables import print_json
+from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @set_option
 @click.option("--system", help="The system message of every version; else the base's own.")
 @click.option("--parameter", "parameters", metavar="KEY=VALUE", multiple=True, help="As in Ollama.")
+@way_options
+@unload_option
 @as_json
 @pass_context
 def new_command(
@@ -51,6 +55,9 @@ def new_command(
     changes: tuple[str, ...],
     system: str | None,
     parameters: tuple[str, ...],
+    route: str | None,
+    packed_as: str | None,
+    unload: bool,
     as_json: bool,
 ) -> None:
     """Start a family on a base; with --data, train v1.
@@ -66,8 +73,11 @@ def new_command(
     name = family or derive_name(base)
     check_name(name)
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
-    lesson = _lesson(context, base, files, reading, recipe, changes) if files else None
-    with context.home.lock(name), context.workshop() as shop:
+    chosen = way(route, packed_as)
+    lesson = None
+    if files:
+        lesson = replace(_lesson(context, base, files, reading, recipe, changes), way=chosen)
+    with context.home.lock(name), context.workshop(unload=unload) as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
             click.echo(f"family {name} (no name was given, so it is the base's with -ft)")
@@ -91,6 +101,8 @@ def new_command(
 @click.option("--anew", is_flag=True, help="Learn from --data alone, not from earlier data too.")
 @recipe_option
 @set_option
+@way_options
+@unload_option
 @as_json
 @pass_context
 def train_command(
@@ -101,6 +113,9 @@ def train_command(
     anew: bool,
     recipe: str | None,
     changes: tuple[str, ...],
+    route: str | None,
+    packed_as: str | None,
+    unload: bool,
     as_json: bool,
 ) -> None:
     """Train the next version from what the live one learned and --data.
@@ -119,8 +134,9 @@ def train_command(
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = replace(_lesson(context, base.name, files, reading, recipe, changes), anew=anew)
-    with context.home.lock(found.name), context.workshop() as shop:
+    lesson = _lesson(context, base.name, files, reading, recipe, changes)
+    lesson = replace(lesson, anew=anew, way=way(route, packed_as))
+    with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)
         else:
@@ -136,15 +152,16 @@ def train_command(
 
 @click.command("resume")
 @click.argument("family", required=False)
+@unload_option
 @as_json
 @pass_context
-def resume_command(context: Context, family: str | None, as_json: bool) -> None:
+def resume_command(context: Context, family: str | None, unload: bool, as_json: bool) -> None:
     """Go on with an interrupted training, from its checkpoint."""
     from ollama_ft import loop
     from ollama_ft.core import refs
 
     found = refs.family(context.db, family)
-    with context.home.lock(found.name), context.workshop() as shop:
+    with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         outcome = loop.resume(shop, found)
         _print(context, outcome, as_json)
 

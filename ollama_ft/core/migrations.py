@@ -255,7 +255,33 @@ def m007_knowledge(db: Database) -> None:
 
 
 @migrations()
-def m008_watched(db: Database) -> None:
+def m008_merges(db: Database) -> None:
+    """What stages/publish.py appends where a runtime takes no adapter."""
+    _table(
+        db,
+        "merges",
+        {"adapter": int, "packed_as": str, "digest": str, "size": int, "base_size": int}
+        | {"mean_error": float, "max_error": float, "types_json": str},
+        {"adapter": "adapters"},
+    )
+
+
+@migrations()
+def m009_upkeep(db: Database) -> None:
+    """What stages/tag.py and stages/gc.py append."""
+    columns = {"version": int, "name": str, "present": int, "reason": str}
+    _table(db, "tags", columns, {"version": "versions"})
+    _table(
+        db,
+        "removals",
+        {"digest": str, "kind": str, "version": int, "size": int, "reason": str},
+        {"version": "versions"},
+        frozenset({"version"}),
+    )
+
+
+@migrations()
+def m010_watched(db: Database) -> None:
     """What stages/drift.py, check.py, shadow.py and canary.py append."""
     _table(
         db,

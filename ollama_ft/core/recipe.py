@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(8, ge=1, le=4096, description="Rows in one step.")
-    epochs: float = Field(10.0, gt=0, le=1000, description="Passes over the training rows.")
+    epochs: float = Field(16.0, gt=0, le=1000, description="Passes over the training rows.")
     max_length: int = Field(
         1024, ge=16, description="Longest row in tokens; longer ones are an error."
     )
@@ -82,6 +82,11 @@ def load_recipe(name: str, folders: list[Path], changes: Mapping[str, str]) -> R
         return Recipe(**values)
     except ValidationError as error:
         raise _first_problem(path, error, lines) from error
+
+
+def read_recipe(text: str) -> Recipe:
+    """A recipe from what its `text` wrote, as the catalog keeps it."""
+    return Recipe(**_scalar(text))
 
 
 def _find(name: str, folders: list[Path]) -> Path:

@@ -1,9 +1,8 @@
 """The data model on one page: one frozen record for each table, in the order of the loop.
 
 A record is a row that was appended and never changes. What changes is only which row is newest.
-Columns named after another table (`base`, `run`, `version` …) hold the id of a row there. Columns
-named `digest` hold "sha256:<hex>" of the artefact or of the canonical content. Columns whose name
-ends in `_json` hold a JSON object.
+Columns named after another table (`base`, `run`, `version` …) hold the id of a row there, `digest`
+holds "sha256:<hex>" of the artefact or of the canonical content, and `…_json` a JSON object.
 """
 
 from dataclasses import dataclass, field
@@ -334,6 +333,44 @@ class Vector(Record):
     data: bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class Merge(Record):
+    """An adapter built into its base, for runtimes that take none. The file is in the store."""
+
+    table = "merges"
+    adapter: int
+    packed_as: str  # what was asked for: "keep", "Q8_0" …
+    digest: str
+    size: int  # bytes
+    base_size: int
+    mean_error: float  # what packing changed, over what the adapter changed; mean of all matrices
+    max_error: float
+    types_json: str  # how many changed matrices are packed as what
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionTag(Record):
+    """A word on a version. The newest row of a version and a name says whether it is there."""
+
+    table = "tags"
+    version: int
+    name: str  # "keep"
+    present: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal(Record):
+    """Weights that `gc` let go. The rows that speak of them stay."""
+
+    table = "removals"
+    digest: str
+    kind: str  # "adapter" | "blob"
+    version: int | None  # None for what no version needed
+    size: int  # bytes that became free
+    reason: str
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -357,4 +394,7 @@ RECORDS: tuple[type[Record], ...] = (
     Placement,
     Embedder,
     Vector,
+    Merge,
+    VersionTag,
+    Removal,
 )

@@ -1,11 +1,11 @@
 """References to versions: "support", "support:v3", "v3", "support@prev", "support~1", a digest."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ollama_ft.core.catalog import every, newest, row
 from ollama_ft.core.errors import BadInput, NotFound
-from ollama_ft.core.records import Family, Promotion, Use, Version
+from ollama_ft.core.records import Family, Promotion, Use, Version, VersionTag
 from ollama_ft.core.sqlite import Database
 
 FORM = re.compile(
@@ -36,14 +36,32 @@ def current_family(db: Database) -> Family:
 
 
 def family(db: Database, name: str | None) -> Family:
-    """The family with this name; the current one for None. Raises NotFound."""
+    """The family with this name; the current one for None. Raises NotFound.
+
+    It stands where its live version stands: after a `rebase`, on the new base with its prompt.
+    """
     if name is None:
         return current_family(db)
     found = newest(db, Family, name=name)
     if found is None:
         known = ", ".join(sorted(f.name for f in every(db, Family))) or "none yet"
         raise NotFound(f"There is no family {name!r}. Known: {known}.", mend="ollama-ft list")
-    return found
+    current = live(db, name)
+    if current is None or current.version.base == found.base:
+        return found
+    on = current.version
+    return replace(
+        found,
+        base=on.base,
+        system=on.system,
+        template=on.template,
+        parameters_json=on.parameters_json,
+    )
+
+
+def bare(db: Database, family: str, base: int) -> Version | None:
+    """The family's version that is nothing but this base: v0, or a later one after a `rebase`."""
+    return newest(db, Version, family=family, base=base, run=None)
 
 
 def live(db: Database, name: str) -> Live | None:
@@ -52,6 +70,14 @@ def live(db: Database, name: str) -> Live | None:
     if promotion is None:
         return None
     return Live(version=row(db, Version, promotion.version), promotion=promotion)
+
+
+def tags(db: Database, version: Version) -> list[str]:
+    """The words that are on a version now, sorted."""
+    told: dict[str, bool] = {}
+    for tag in every(db, VersionTag, version=version.key):  # newest first
+        told.setdefault(tag.name, bool(tag.present))
+    return sorted(name for name, present in told.items() if present)
 
 
 def resolve(db: Database, ref: str | None) -> Version:

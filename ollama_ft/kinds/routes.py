@@ -2,9 +2,14 @@
 
 adapters   /api/create with `from` and `adapters`: Ollama 0.5.5 to 0.34.0 for sure
 files      /api/create with the base's and the adapter's GGUF as `files`
+registry   /api/pull from a registry of our own on this machine, then /api/copy
+store      blobs and manifest written where the runtime keeps them
+merged     /api/create with one GGUF that has the adapter built in: as large as a base, and packed
+           again, which costs precision; so it comes last
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from ollama_ft.core.errors import RuntimeRefused
@@ -25,6 +30,7 @@ def register_routes(register: Register) -> None:
     register("files", by_files)
     register("registry", by_registry)
     register("store", by_store)
+    register("merged", by_merged)
 
 
 def by_adapters(client: Ollama, spec: PublishSpec, on_progress: Watch | None) -> None:
@@ -79,6 +85,26 @@ def by_store(client: Ollama, spec: PublishSpec, on_progress: Watch | None) -> No
         raise RuntimeRefused(f"{store.root} cannot be written ({error.strerror}).") from error
 
 
+def by_merged(client: Ollama, spec: PublishSpec, on_progress: Watch | None) -> PublishSpec:
+    """Make the version from one GGUF in which the adapter is built in; return the spec of that.
+
+    A runtime that rewrites what is uploaded is made to pull it.
+    """
+    if spec.merge is None:
+        raise RuntimeRefused("nothing is there to be merged.")
+    blob, path = spec.merge()
+    whole = replace(spec, base_blob=blob, base_path=path, adapter_blob=None, adapter_path=None)
+    by_files(client, whole, on_progress)
+    made = client.show(spec.tag)
+    if made.layers != whole.layers:
+        client.delete(spec.tag)
+        rebuilt = assemble(
+            [("model", blob, path.stat().st_size)], _texts(whole, made), made.details
+        )
+        hand_over(client, spec.tag, rebuilt.manifest, {**rebuilt.blobs, blob: path}, on_progress)
+    return whole
+
+
 def _base(client: Ollama, spec: PublishSpec) -> Shown:
     """The pinned base, as pristine as it was. Raises RuntimeRefused if it is not."""
     base = client.find(spec.base_name)
@@ -93,16 +119,20 @@ def _base(client: Ollama, spec: PublishSpec) -> Shown:
 def _assembled(client: Ollama, spec: PublishSpec) -> Assembled:
     """The version's manifest, made by ourselves; what the spec leaves open is the base's."""
     base = _base(client, spec)
-    texts = Texts(
-        template=spec.template or base.go_template,
-        system=spec.system,
-        parameters={**base.parameters, **spec.parameters},
-        messages=spec.messages,
-        license=spec.license or ((base.license,) if base.license else ()),
-    )
     kinds = zip(("model", "adapter"), _files(spec).items(), strict=False)
     weights = [(kind, digest, path.stat().st_size) for kind, (digest, path) in kinds]
-    return assemble(weights, texts, base.details)
+    return assemble(weights, _texts(spec, base), base.details)
+
+
+def _texts(spec: PublishSpec, like: Shown) -> Texts:
+    """The version's texts; what the spec leaves open is as in `like`."""
+    return Texts(
+        template=spec.template or like.go_template,
+        system=spec.system,
+        parameters={**like.parameters, **spec.parameters},
+        messages=spec.messages,
+        license=spec.license or ((like.license,) if like.license else ()),
+    )
 
 
 def _files(spec: PublishSpec) -> dict[str, Path]:

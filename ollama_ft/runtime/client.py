@@ -284,6 +284,19 @@ class Ollama:
         """Free the memory of this model, and of every other one on the same base."""
         self._wire.post("/api/generate", {"model": name, "keep_alive": 0}, repeatable=True)
 
+    def load(self, name: str, *, keep_alive: int | None = None, context: int = 0) -> None:
+        """Bring a model into memory: for how many seconds (-1: for ever; None: the runtime's own
+        wont), with how many tokens of context (0: as the model has it)."""
+        body: dict[str, object] = {"model": name, "keep_alive": keep_alive}
+        body["options"] = {"num_ctx": context} if context else None
+        try:
+            self._wire.post("/api/generate", _given(body), repeatable=True)
+        except RuntimeRefused as error:
+            if error.status != 400:
+                raise
+            # A model that only embeds does not generate.
+            self._wire.post("/api/embed", _given(body) | {"input": ""}, repeatable=True)
+
     # How
 
     def _ask(

@@ -27,7 +27,7 @@ def start_embedded(models: Path, log: Path, *, refuse: str = "") -> Iterator[Add
 
     It ends with the `with` block, and also when this process dies in any way: it reads a pipe from
     us, and stops when the pipe ends. Its stderr is appended to `log`. `refuse` names publish routes
-    ("adapters,files") that it shall refuse, as some versions of Ollama do.
+    ("adapters,files,registry,store") that it shall refuse, as some runtimes do.
 
     Raises RuntimeUnavailable if it is not installed or does not start.
     """

@@ -7,7 +7,7 @@ the runtime serves exactly what was asked for.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class PublishSpec:
     parameters: Mapping[str, object] = field(default_factory=dict)
     messages: tuple[Message, ...] = ()
     license: tuple[str, ...] = ()
+    merge: Callable[[], tuple[str, Path]] | None = None  # one GGUF of base and adapter, made now
+    merged: tuple[str, ...] = ()  # digests of such GGUFs, made earlier: serving one is the same
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -60,7 +62,8 @@ class Published:
     refused: tuple[tuple[str, str], ...] = ()  # routes that were tried before, and why they failed
 
 
-Route = Callable[[Ollama, PublishSpec, Watch | None], None]
+# Returns the spec of what it brought, where that is not the one that it was given.
+Route = Callable[[Ollama, PublishSpec, Watch | None], PublishSpec | None]
 
 
 def pinned_name(blob: str) -> str:
@@ -145,11 +148,13 @@ def publish(
     spec: PublishSpec,
     *,
     route: str | None = None,
+    last: Collection[str] = (),
     on_progress: Watch | None = None,
 ) -> Published:
     """Make the runtime serve `spec` under its tag, by the first route that works.
 
-    Again with the same spec it changes nothing and returns the same. `route` forces one route.
+    Again with the same spec it changes nothing and returns the same. `route` forces one route;
+    those in `last` are tried after the others.
 
     Raises Conflict if the tag has other content, BadInput for a tag or route that cannot be,
     RuntimeRefused with every route's reason if none works; then the tag is not there.
@@ -164,7 +169,7 @@ def publish(
             )
         return _published(client, spec, ALREADY_THERE, ())
     refused: list[tuple[str, str]] = []
-    for name, take in _chosen(route).items():
+    for name, take in _chosen(route, last).items():
         reason = _try(client, spec, take, on_progress)
         if reason is None:
             return _published(client, spec, name, tuple(refused))
@@ -175,12 +180,7 @@ def publish(
 
 def differences(shown: Shown, spec: PublishSpec) -> list[str]:
     """What the runtime would serve otherwise than `spec` says: one phrase each."""
-    found = []
-    if shown.base_blob != spec.base_blob:
-        found.append(f"its base is {_short(shown.base_blob)}, not {_short(spec.base_blob)}")
-    wanted = spec.layers[1:]
-    if shown.adapter_blobs != wanted:
-        found.append(f"its adapter is {_listed(shown.adapter_blobs)}, not {_listed(wanted)}")
+    found = _other_weights(shown, spec)
     if spec.template and shown.template != spec.template:
         found.append("it renders with another template than it was given")
     if shown.system != spec.system:
@@ -192,6 +192,18 @@ def differences(shown: Shown, spec: PublishSpec) -> list[str]:
         for name, value in spec.parameters.items()
         if not _same(shown.parameters.get(name), value)
     ]
+    return found
+
+
+def _other_weights(shown: Shown, spec: PublishSpec) -> list[str]:
+    if not shown.adapter_blobs and shown.base_blob in spec.merged:
+        return []
+    found = []
+    if shown.base_blob != spec.base_blob:
+        found.append(f"its base is {_short(shown.base_blob)}, not {_short(spec.base_blob)}")
+    wanted = spec.layers[1:]
+    if shown.adapter_blobs != wanted:
+        found.append(f"its adapter is {_listed(shown.adapter_blobs)}, not {_listed(wanted)}")
     return found
 
 
@@ -226,11 +238,11 @@ def manifest_digest(client: Ollama, name: str) -> str:
     raise RuntimeRefused(f"{name} is not in the runtime's list.", status=404)
 
 
-def _chosen(route: str | None) -> dict[str, Route]:
+def _chosen(route: str | None, last: Collection[str]) -> dict[str, Route]:
     """The routes to try, in order; what came in by the plugin door is among them."""
     known: dict[str, Route] = {name: loaded.thing for name, loaded in collect("routes").items()}
     if route is None:
-        return known
+        return dict(sorted(known.items(), key=lambda item: item[0] in last))
     if route not in known:
         raise BadInput(f"There is no route {route!r}. Known: {', '.join(known)}.")
     return {route: known[route]}
@@ -239,7 +251,7 @@ def _chosen(route: str | None) -> dict[str, Route]:
 def _try(client: Ollama, spec: PublishSpec, route: Route, on_progress: Watch | None) -> str | None:
     """Take one route; return why it failed, and leave no tag then. None if it worked."""
     try:
-        route(client, spec, on_progress)
+        spec = route(client, spec, on_progress) or spec
     except RuntimeRefused as error:
         _forget(client, spec.tag)
         return str(error)

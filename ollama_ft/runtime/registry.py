@@ -2,6 +2,7 @@
 
 The protocol is the OCI distribution's: GET /v2/<namespace>/<model>/manifests/<tag>, then each blob
 by its digest. What was downloaded before a cut or a kill stays in `incoming/` and is continued.
+hf.co speaks the same: `hf.co/<user>/<repository>:<quantisation>` is a name like any other.
 """
 
 import shutil
@@ -10,19 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from ollama_ft.core.errors import (
     BadInput,
-    NotFound,
     OutOfResources,
     RuntimeRefused,
-    RuntimeUnavailable,
 )
 from ollama_ft.runtime.answers import Progress
 from ollama_ft.runtime.client import Watch
+from ollama_ft.runtime.download import Wanted, check_status, download, unreachable
 from ollama_ft.runtime.host import parse_host
 from ollama_ft.runtime.names import Name
+from ollama_ft.runtime.parts import fetched
 from ollama_ft.runtime.store import (
     MANIFEST_LIMIT,
     MANIFEST_TYPE,
@@ -32,8 +32,7 @@ from ollama_ft.runtime.store import (
     StoredModel,
 )
 
-_TIMEOUT = httpx.Timeout(60.0, connect=10.0)  # seconds; for one piece, not for a whole blob
-_ATTEMPTS = 6
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # seconds; for one piece, not for a whole blob
 _RESERVE = 64 << 20  # bytes of disk that stay free
 # Registries answer 412 to a model that needs a newer Ollama than the one that asks.
 _AGENT = "ollama-ft (compatible; ollama/0.33.0)"
@@ -92,13 +91,17 @@ def _registry(
 
 
 def _manifest(registry: httpx.Client, name: Name) -> bytes:
-    with _stream(registry, f"/manifests/{name.tag}", {"Accept": MANIFEST_TYPE}) as response:
-        _check_status(response, f"{name.short} is not at {name.host}")
-        content = bytearray()
-        for piece in response.iter_bytes():
-            content += piece
-            if len(content) > MANIFEST_LIMIT:
-                raise RuntimeRefused(f"{name.host} sent a manifest of more than 4 MiB.")
+    path, headers = f"/manifests/{name.tag}", {"Accept": MANIFEST_TYPE}
+    content = bytearray()
+    try:
+        with registry.stream("GET", path, headers=headers) as response:
+            check_status(response, f"{name.short} is not at {name.host}")
+            for piece in response.iter_bytes():
+                content += piece
+                if len(content) > MANIFEST_LIMIT:
+                    raise RuntimeRefused(f"{name.host} sent a manifest of more than 4 MiB.")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise unreachable(registry, error) from error
     return bytes(content)
 
 
@@ -119,7 +122,7 @@ def _check_weights(name: Name, manifest: Manifest, expected: str | None) -> None
 
 def _check_disk(store: Store, missing: list[Layer]) -> None:
     store.root.mkdir(parents=True, exist_ok=True)
-    kept = sum(_size(_partial(store, layer.digest)) for layer in missing)
+    kept = sum(fetched(_partial(store, layer.digest)) for layer in missing)
     need = sum(layer.size for layer in missing) - kept
     free = shutil.disk_usage(store.root).free - _RESERVE
     if need > free:
@@ -140,88 +143,20 @@ def _fetch(
     part.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(part.with_suffix(".lock")):
         if not store.has_blob(layer.digest):
-            _continue(registry, name, layer, part, on_progress)
-            try:
-                store.add_blob(part, layer.digest)
-            finally:  # a wrong digest must not be continued
-                part.unlink(missing_ok=True)
+            wanted = Wanted(
+                digest=layer.digest,
+                size=layer.size,
+                path=f"/blobs/{layer.digest}",
+                missing=f"{name.host} lacks {layer.digest} of {name.short}",
+            )
+            download(registry, wanted, part, lambda done: _tell(on_progress, layer, done))
+            store.adopt(part, layer.digest)
+            part.with_suffix(".state").unlink(missing_ok=True)
         _tell(on_progress, layer, layer.size)
-
-
-@retry(
-    retry=retry_if_exception(lambda error: type(error) is RuntimeUnavailable),
-    stop=stop_after_attempt(_ATTEMPTS),
-    wait=wait_random_exponential(multiplier=0.5, max=8.0),
-    reraise=True,
-)
-def _continue(
-    registry: httpx.Client, name: Name, layer: Layer, part: Path, on_progress: Watch | None
-) -> None:
-    """Download what `part` lacks of the layer; after a cut, go on from there."""
-    have = _size(part)
-    if have >= layer.size:
-        return
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with _stream(registry, f"/blobs/{layer.digest}", headers) as response:
-        _check_status(response, f"{name.host} lacks {layer.digest} of {name.short}")
-        continued = response.status_code == httpx.codes.PARTIAL_CONTENT
-        done = _append(response, part, layer, on_progress, fresh=not continued)
-    if done < layer.size:
-        raise RuntimeUnavailable(f"{name.host} sent only a part of {layer.digest}.")
-
-
-def _append(
-    response: httpx.Response, part: Path, layer: Layer, on_progress: Watch | None, *, fresh: bool
-) -> int:
-    """Write the body to `part`; return how many bytes of the layer are there then."""
-    try:
-        with part.open("wb" if fresh else "ab") as file:
-            done = file.tell()
-            for piece in response.iter_raw():
-                done += len(piece)
-                if done > layer.size:
-                    raise RuntimeRefused(f"The registry sent more bytes than {layer.digest} has.")
-                file.write(piece)
-                _tell(on_progress, layer, done)
-    except OSError as error:
-        raise OutOfResources(
-            f"{part.parent} cannot be written ({error.strerror}); what was fetched is kept.",
-            mend="make room, then run the command again",
-        ) from error
-    return done
-
-
-@contextmanager
-def _stream(registry: httpx.Client, path: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
-    try:
-        with registry.stream("GET", path, headers=headers) as response:
-            yield response
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise RuntimeUnavailable(
-            f"The registry at {registry.base_url.host} cannot be reached ({error}).",
-            mend="look at the network and the proxy settings; what was fetched is kept",
-        ) from error
-
-
-def _check_status(response: httpx.Response, missing: str) -> None:
-    status = response.status_code
-    if status == httpx.codes.NOT_FOUND:
-        raise NotFound(f"{missing}.", mend="look the name up in the registry's library")
-    if status >= 500:
-        raise RuntimeUnavailable(f"The registry at {response.url.host} failed ({status}).")
-    if status not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
-        said = response.read()[:300].decode(errors="replace").strip()
-        raise RuntimeRefused(
-            f"The registry at {response.url.host} refused: {said or status}", status=status
-        )
 
 
 def _partial(store: Store, digest: str) -> Path:
     return store.root / "incoming" / f"{digest.removeprefix('sha256:')}.part"
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
 
 
 def _tell(on_progress: Watch | None, layer: Layer, done: int) -> None:

@@ -95,6 +95,12 @@ class Store:
         pieces = (content,) if isinstance(content, bytes) else content
         return self._add_pieces(pieces, expected)
 
+    def adopt(self, path: Path, digest: str) -> None:
+        """Make a file on the same disk, synced and known to have this digest, the blob."""
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o644)
+        path.replace(self.blob_path(digest))
+
     def put(self, content: bytes) -> tuple[str, bool]:
         """Store a small blob unless it is there; its digest, and whether it is new."""
         digest = digest_bytes(content)

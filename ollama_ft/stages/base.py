@@ -5,7 +5,8 @@ Writes: bases
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from ollama_ft.core.catalog import append, newest
@@ -32,6 +33,8 @@ def pin(
     name: str,
     emit: Emit,
     *,
+    insecure: bool = False,
+    anew: bool = False,
     expected: str | None = None,
 ) -> tuple[Base, "Texts"]:
     """Fetch the base `name` (an Ollama name, or a GGUF's path) and keep it under a name of its own.
@@ -42,7 +45,8 @@ def pin(
     Raises NotFound with each source's reason, BadWeights or Unsupported for what cannot be
     taught, RuntimeUnavailable if the runtime is too old for the
     base's architecture, Conflict if the name stands for other weights than it did when it was
-    pinned. No row is written then.
+    pinned. No row is written then. `anew` asks the sources again for a name that is in our store,
+    and takes what they have now.
     """
     from ollama_ft.kinds.bases import fetch_base
     from ollama_ft.runtime.store import Store
@@ -50,12 +54,16 @@ def pin(
     known = known_base(home, name)
     if expected:
         known = known.expecting(expected)
-    fetched = fetch_base(known, Store(home.models), client, on_progress=counter(emit))
+    store = Store(home.models)
+    with _forgotten(store, Name.parse(known.name)) if anew else nullcontext():
+        fetched = fetch_base(known, store, client, insecure=insecure, on_progress=counter(emit))
     if expected and fetched.blob != expected:
         raise Conflict(
             f"{name} has the GGUF {fetched.blob[:19]}, and {expected[:19]} is needed.",
             mend="bring that one yourself: --base FILE.gguf",
         )
+    if not anew:
+        _check_unmoved(db, fetched.name, fetched.blob)
     return _kept(db, client, known, fetched, emit), fetched.texts
 
 
@@ -73,7 +81,9 @@ def pin_blob(db: Database, home: Home, client: "Ollama", name: str, blob: str, e
     stored = Name.parse(known.name)
     if store.find(stored) is None:
         import_gguf(Wish(base=known, source=Source(kind="file"), store=store, client=client), blob)
-    return _kept(db, client, known, described(store, stored, "its digest"), emit)
+    fetched = described(store, stored, "its digest")
+    _check_unmoved(db, fetched.name, fetched.blob)
+    return _kept(db, client, known, fetched, emit)
 
 
 def _free_name(db: Database, store: "Store", name: str, blob: str) -> str:
@@ -96,7 +106,6 @@ def _kept(
     from ollama_ft.runtime.publish import ensure_base
 
     check_weights(fetched.path)
-    _check_unmoved(db, fetched.name, fetched.blob)
     check_floor(probe(client), fetched.architecture)
     ensure_base(
         client,
@@ -145,13 +154,29 @@ def known_bases(home: Home) -> list[str]:
     return sorted(n for text in load_bases(home.texts("bases")).values() for n in text.models)
 
 
+@contextmanager
+def _forgotten(store: "Store", name: Name) -> Iterator[None]:
+    """Without the name in our store, so that it is fetched again; it is back if that fails."""
+    found = store.find(name)
+    content = store.manifest_path(found).read_bytes() if found else b""
+    if found:
+        store.delete_manifest(found)
+    try:
+        yield
+    except BaseException:
+        if found and store.find(name) is None:
+            store.write_manifest(found, content)
+        raise
+
+
 def _check_unmoved(db: Database, name: str, blob: str) -> None:
     earlier = newest(db, Base, name=name)
     if earlier is not None and earlier.blob_digest != blob:
         raise Conflict(
             f"{name} stood for {earlier.blob_digest[:19]}… when it was pinned, and stands for "
             f"{blob[:19]}… now.",
-            mend=f"keep the old one: --from {earlier.pinned}, or name the new one otherwise",
+            mend=f"ollama-ft rebase, to train a family on the new one; or keep the old one: "
+            f"ollama-ft new --from {earlier.pinned}",
         )
 
 

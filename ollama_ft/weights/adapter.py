@@ -96,7 +96,7 @@ def adapter_to_peft(adapter: Path, base: GGUF, folder: Path) -> Path:
     from safetensors.numpy import save
 
     with open_gguf(adapter) as gguf:
-        alpha, halves = _read(gguf)
+        alpha, halves = read_pairs(gguf)
         pairs = [
             _unpermuted(layer, *halves[layer.tensor], alpha)
             for layer in _known_layers(base).values()
@@ -205,7 +205,7 @@ def _compare(path: Path, pairs: Sequence[Pair], layers: Mapping[str, LinearLayer
     random = np.random.default_rng(0)
     worst = 0.0
     with open_gguf(path) as gguf:
-        alpha, halves = _read(gguf)
+        alpha, halves = read_pairs(gguf)
         for pair in pairs:
             layer = layers[pair.module]
             written = _unpermuted(layer, *halves[layer.tensor], alpha)
@@ -219,8 +219,11 @@ def _compare(path: Path, pairs: Sequence[Pair], layers: Mapping[str, LinearLayer
     return worst
 
 
-def _read(gguf: GGUF) -> tuple[float, dict[str, tuple[Floats, Floats]]]:
-    """An adapter's alpha, and (A, B) by the base's tensor name."""
+def read_pairs(gguf: GGUF) -> tuple[float, dict[str, tuple[Floats, Floats]]]:
+    """An adapter's alpha, and (A, B) by the base's tensor name.
+
+    A is (rank, in), B is (out, rank). Raises BadWeights for what is no LoRA adapter.
+    """
     kind = gguf.text("general.type", ""), gguf.text("adapter.type", "")
     if kind != ("adapter", "lora"):
         raise BadWeights(f"{gguf.path.name} is no LoRA adapter")

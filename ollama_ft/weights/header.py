@@ -104,6 +104,7 @@ class Header:
         self.at = 0
         self.end = min(len(data), MAX_HEADER_BYTES)
         self.items = 0
+        self.spans: dict[str, tuple[int, int]] = {}  # where each metadata value lies, its key first
 
     def read(self) -> tuple[dict[str, Value], dict[str, TensorInfo]]:
         """Metadata and tensors, in the file's order."""
@@ -133,10 +134,12 @@ class Header:
     def _metadata(self, count: int) -> dict[str, Value]:
         metadata: dict[str, Value] = {}
         for _ in range(count):
+            start = self.at
             key = self._name(MAX_KEY_BYTES, "a metadata key")
             if key in metadata:
                 raise BadWeights(f"{self.name} gives the metadata {key!r} twice")
             metadata[key] = self._value(key, self._u32())
+            self.spans[key] = (start, self.at)
         return metadata
 
     def _value(self, key: str, kind: int) -> Value:

@@ -34,9 +34,11 @@ class GGUF:
         data: mmap.mmap,
         metadata: Mapping[str, Value],
         tensors: Mapping[str, TensorInfo],
+        spans: Mapping[str, tuple[int, int]],
     ) -> None:
         self.path = path
         self.metadata = MappingProxyType(metadata)
+        self._spans = spans
         self.tensors = MappingProxyType(tensors)
         self._data: mmap.mmap | None = data
 
@@ -53,6 +55,13 @@ class GGUF:
             raise BadWeights(f"{self.path.name} has no tensor {name!r}")
         info = self.tensors[name]
         return np.frombuffer(self._data, np.uint8, info.nbytes, info.offset)
+
+    def stored(self, key: str) -> bytes:
+        """A metadata value as it lies in the file: key, type and content, to be copied."""
+        if self._data is None:
+            raise ValueError(f"{self.path} is closed")
+        start, end = self._spans[key]
+        return self._data[start:end]
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string value. Raises BadWeights if it is missing without a default, or no string."""
@@ -136,11 +145,12 @@ def open_gguf(path: Path) -> GGUF:
     """
     data = _map(path)
     try:
-        metadata, tensors = Header(data, path.name).read()
+        header = Header(data, path.name)
+        metadata, tensors = header.read()
     except BaseException:
         data.close()
         raise
-    return GGUF(path, data, metadata, tensors)
+    return GGUF(path, data, metadata, tensors, header.spans)
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ollama_ft.kinds.trainers.job import Row
 from ollama_ft.kinds.trainers.model import Said, Scorer
 
-PIECES = 2  # of general text in a step
+PIECES = 1  # of general text in a step
 LIKELIEST = 32  # tokens kept of what the base says at a place
 AT_ONCE = 4  # pieces for which the base is asked together
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvicorn
 
-from ollama_ft.runtime.embedded.app import Behaviour, make_app
+from ollama_ft.runtime.embedded.app import REFUSABLE, Behaviour, make_app
 from ollama_ft.runtime.embedded.pool import limits_from
 from ollama_ft.runtime.store import Store
 
@@ -57,15 +57,18 @@ def _arguments() -> argparse.Namespace:
         "--keep-blobs", action="store_true", help="never remove a blob, as OLLAMA_NOPRUNE=1"
     )
     parser.add_argument(
-        "--refuse", type=_refused, default=(), help="adapters,files: as versions that refuse these"
+        "--refuse",
+        type=_refused,
+        default=(),
+        help="adapters,files,registry,store: as runtimes that take nothing by these routes",
     )
     return parser.parse_args()
 
 
 def _refused(text: str) -> tuple[str, ...]:
     kinds = tuple(filter(None, text.split(",")))
-    if set(kinds) - {"adapters", "files"}:
-        raise argparse.ArgumentTypeError("adapters, files, or both with a comma")
+    if set(kinds) - REFUSABLE:
+        raise argparse.ArgumentTypeError(f"{', '.join(sorted(REFUSABLE))}, with commas")
     return kinds
 
 

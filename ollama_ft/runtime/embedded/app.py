@@ -59,6 +59,11 @@ from ollama_ft.runtime.store import Store
 VERSION = "0.33.0-ollama-ft"
 RUNTIME = "ollama-ft"
 
+# Publish routes (kinds/routes.py) that can be shut: create with adapters, create with an adapter's
+# file, pull, and the store in sight.
+REFUSABLE = frozenset(("adapters", "files", "registry", "store"))
+_OUT_OF_SIGHT = "/not-on-this-machine/models/blobs"  # as a runtime in a container shows its paths
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -66,9 +71,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Behaviour:
     """How this server differs from the plain one."""
 
-    refuse: frozenset[str] = (
-        frozenset()
-    )  # "adapters", "files": like versions that refuse these routes
+    refuse: frozenset[str] = frozenset()  # of REFUSABLE: like runtimes that take nothing so
     keep_blobs: bool = False  # never remove a blob that a name no longer needs
     local_only: bool = True  # answer only calls that name this machine
 
@@ -162,7 +165,11 @@ class Routes:
         if model is None:
             raise RuntimeRefused(f"model '{_shown(called)}' not found", status=404)
         verbose = value(body, "verbose", bool, False)
-        return reply(await asyncio.to_thread(show, model, verbose=verbose))
+        shown = await asyncio.to_thread(show, model, verbose=verbose)
+        if "store" in self.behaviour.refuse:
+            modelfile = str(shown["modelfile"]).replace(str(self.store.blobs), _OUT_OF_SIGHT)
+            shown = {**shown, "modelfile": modelfile}
+        return reply(shown)
 
     async def create(self, request: Request) -> Response:
         """Make a model."""
@@ -209,6 +216,8 @@ class Routes:
         """Fetch a model from a registry."""
         body = await body_of(request)
         name = parsed_name(_called(body))
+        if "registry" in self.behaviour.refuse:
+            raise RuntimeRefused("this server does not pull", status=403)
         insecure = value(body, "insecure", bool, False)
         return await _progress(body, pull(self.store, name, insecure=insecure))
 

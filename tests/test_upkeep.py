@@ -1,0 +1,208 @@
+"""Upkeep: a base that moved, and a family that moves with it."""
+
+import httpx
+import pytest
+
+from ollama_ft import loop, upkeep
+from ollama_ft.core.catalog import append, every, newest
+from ollama_ft.core.errors import Conflict, NotFound, RuntimeRefused, RuntimeUnavailable
+from ollama_ft.core.events import silent
+from ollama_ft.core.files import digest_file
+from ollama_ft.core.recipe import Recipe, read_recipe
+from ollama_ft.core.records import Base, RecipeText, Version
+from ollama_ft.core.refs import bare, family
+from ollama_ft.core.sqlite import Database
+from ollama_ft.loop import Workshop
+from ollama_ft.runtime.client import Ollama
+from ollama_ft.runtime.host import parse_host
+from ollama_ft.runtime.launch import start_embedded
+from ollama_ft.runtime.publish import ensure_base
+from ollama_ft.stages import base as bases
+from ollama_ft.stages import doctor
+from ollama_ft.stages.promote import promote
+from ollama_ft.stages.publish import ANY
+from tests.rows import a_family, a_version, digest
+from tests.tiny import tiny_model, write_gguf
+
+
+@pytest.fixture(scope="module")
+def ggufs(tmp_path_factory):
+    """Two models that can be taught, under one file name."""
+    paths = []
+    for place, size in enumerate((96, 128)):
+        folder = tmp_path_factory.mktemp(f"base{place}")
+        model = tiny_model("llama", intermediate_size=size)
+        paths.append(write_gguf(model, "llama", folder / "tiny.gguf"))
+    return paths
+
+
+@pytest.fixture
+def shop(db, home, tmp_path):
+    with start_embedded(home.models, tmp_path / "log") as address, Ollama(address) as client:
+        yield Workshop(db=db, home=home, client=client, emit=silent)
+
+
+def pinned(shop, path, *, anew=False):
+    return bases.pin(shop.db, shop.home, shop.client, str(path), silent, anew=anew)[0]
+
+
+def taught(db: Database, base: Base, recipe: Recipe):
+    """bot on this base: v0, and v1 that is live and was trained by `recipe`."""
+    bot = a_family(db)
+    db.execute("update families set base = ?", [base.key])
+    bot = family(db, "bot")
+    append(db, RecipeText(name="mine", digest=digest("7"), text=recipe.text()))
+    v0, v1 = a_version(db, bot, 0), a_version(db, bot, 1)
+    db.execute("update runs set recipe = (select max(id) from recipes where name = 'mine')")
+    for version in (v0, v1):
+        promote(db, version, lambda v: "d" * 64, "")
+    return bot, v1
+
+
+def test_new_refuses_a_base_that_moved_and_names_the_way(shop, ggufs, tmp_path):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(ggufs[0].read_bytes())
+    first = pinned(shop, path)
+    path.write_bytes(ggufs[1].read_bytes())
+    shop.client.delete("tiny:latest")  # and the runtime has the new one, too
+    with pytest.raises(Conflict, match="stood for") as caught:
+        pinned(shop, path)
+    assert "ollama-ft rebase" in caught.value.mend
+    assert first.pinned in caught.value.mend
+    assert every(shop.db, Base) == [first]
+
+
+def test_a_rebase_teaches_the_same_data_by_the_same_recipe_on_the_new_base(
+    shop, ggufs, tmp_path, monkeypatch
+):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(ggufs[0].read_bytes())
+    recipe = Recipe(rank=3, epochs=2.0)
+    bot, v1 = taught(shop.db, pinned(shop, path), recipe)
+    path.write_bytes(ggufs[1].read_bytes())
+    told = {}
+
+    def again(shop, moved, dataset, lesson):
+        told.update(family=moved, dataset=dataset, lesson=lesson)
+        return "outcome"
+
+    monkeypatch.setattr(upkeep, "again", again)
+    assert upkeep.rebase(shop, bot, None) == "outcome"
+    base = newest(shop.db, Base)
+    assert base.name == "tiny:latest" and base.id != bot.base
+    assert (told["family"].name, told["family"].base) == ("bot", base.id)
+    assert told["dataset"].id == v1.dataset
+    assert told["lesson"].recipe == recipe
+    floor = bare(shop.db, "bot", base.id)
+    assert (floor.number, floor.run) == (2, None)
+    assert family(shop.db, "bot").base == bot.base  # nothing has moved until a version is live
+
+
+def test_a_family_stands_on_the_base_of_its_live_version(db):
+    bot = a_family(db)
+    v0, v1 = a_version(db, bot, 0), a_version(db, bot, 1)
+    promote(db, v0, lambda v: "d" * 64, "")
+    promote(db, v1, lambda v: "d" * 64, "")
+    other = append(db, Base(**{**vars(newest(db, Base)), "id": None, "blob_digest": digest("5")}))
+    on_new = append(
+        db, Version(**{**vars(v1), "id": None, "number": 2, "base": other.key, "system": "New."})
+    )
+    assert family(db, "bot").base == bot.base
+    promote(db, v1, lambda v: "d" * 64, "")
+    db.execute("update proofs set version = ?", [on_new.id])
+    promote(db, on_new, lambda v: "d" * 64, "")
+    assert (family(db, "bot").base, family(db, "bot").system) == (other.key, "New.")
+
+
+def test_a_base_that_has_not_moved_is_no_reason_to_train(shop, ggufs, tmp_path):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(ggufs[0].read_bytes())
+    bot, _ = taught(shop.db, pinned(shop, path), Recipe())
+    with pytest.raises(Conflict, match="is what bot stands on"):
+        upkeep.rebase(shop, bot, None)
+
+
+def test_a_family_that_was_taught_nothing_cannot_be_rebased(db, home):
+    bot = a_family(db)
+    promote(db, a_version(db, bot, 0), lambda v: "d" * 64, "")
+    with pytest.raises(NotFound, match="taught nothing"):
+        upkeep.rebase(Workshop(db=db, home=home, client=None, emit=silent), bot, None)
+
+
+def test_a_name_whose_source_fails_is_still_there_afterwards(shop, ggufs, tmp_path):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(ggufs[0].read_bytes())
+    pinned(shop, path)
+    path.unlink()
+    with pytest.raises(NotFound):
+        pinned(shop, path, anew=True)
+    assert shop.client.find("tiny:latest") is not None
+
+
+def test_publish_all_tells_what_failed_and_goes_on(shop, monkeypatch):
+    bot = a_family(shop.db)
+    versions = [a_version(shop.db, bot, number) for number in range(3)]
+
+    def publish(shop, version, way):
+        if version.number == 1:
+            raise RuntimeRefused("no route")
+        return upkeep.Arrival(version=version)
+
+    monkeypatch.setattr(upkeep, "publish", publish)
+    arrivals = upkeep.publish_all(shop, [bot], ANY)
+    assert [(a.version.number, a.problem) for a in arrivals] == [(0, ""), (1, "no route"), (2, "")]
+    assert [a.version for a in arrivals] == versions
+
+    def gone(shop, version, way):
+        raise RuntimeUnavailable("gone")
+
+    monkeypatch.setattr(upkeep, "publish", gone)
+    with pytest.raises(RuntimeUnavailable):
+        upkeep.publish_all(shop, [bot], ANY)
+
+
+def test_a_recipe_is_read_back_as_it_was_stored():
+    recipe = Recipe(rank=5, learning_rate=3e-4, target_modules=("q_proj", "v_proj"))
+    assert read_recipe(recipe.text()) == recipe
+
+
+def test_doctor_says_what_a_runtime_lacks_and_the_command_that_brings_it(shop, ggufs, tmp_path):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(ggufs[0].read_bytes())
+    bot = loop.new(shop, "bot", str(path))
+    found = {f.name: f for f in doctor.examine_runtime(shop.db, shop.client)}
+    assert found["bot here"].text == "v0; latest is bot:v0"
+    assert found["in memory"].text == "no model"
+    assert all(f.ok for f in found.values())
+
+    shop.client.delete("bot:latest")
+    (finding,) = [f for f in doctor.examine_runtime(shop.db, shop.client) if not f.ok]
+    assert finding.text == "bot:latest is not bot:v0, which is live"
+    assert finding.mend == "ollama-ft publish --all"
+
+    shop.client.delete("bot:v0")
+    (finding,) = [f for f in doctor.examine_runtime(shop.db, shop.client) if not f.ok]
+    assert finding.text == "the runtime lacks bot:v0"
+
+    assert [a.problem for a in upkeep.publish_all(shop, [bot], ANY)] == [""]
+    shop.client.delete("tiny:latest")
+    ensure_base(shop.client, "tiny:latest", base_blob=digest_file(ggufs[1]), blob_path=ggufs[1])
+    found = {f.name: f for f in doctor.examine_runtime(shop.db, shop.client)}
+    assert all(f.ok for f in found.values())
+    assert found["tiny:latest"].mend == "to move with it: ollama-ft rebase bot"
+
+
+def test_doctor_knows_runtimes_that_are_too_old_for_a_family(db):
+    a_family(db)
+    db.execute("update bases set architecture = 'qwen3'")
+
+    def answer(request):
+        if request.url.path == "/api/version":
+            return httpx.Response(200, json={"version": "0.24.0"})
+        if request.url.path == "/api/ps":
+            return httpx.Response(200, json={"models": []})
+        return httpx.Response(404, json={"error": "not found"})
+
+    with Ollama(parse_host(""), transport=httpx.MockTransport(answer)) as client:
+        (finding,) = [f for f in doctor.examine_runtime(db, client) if not f.ok]
+    assert "Ollama 0.24.0 cannot run adapters on qwen3; 0.30 or newer can" in finding.text
