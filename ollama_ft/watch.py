@@ -178,17 +178,29 @@ def _back(
     found: dict[str, Decay],
     open_shop: Open,
 ) -> Promotion:
-    worst = max(found.values(), key=lambda decay: decay.drop)
+    decayed = [decay for decay in found.values() if decay.verdict == "decayed"]
+    worst = max(decayed, key=lambda decay: decay.drop)
     reason = (
         f"decay: {worst.before.share:.0%} of {worst.before.of} before, "
         f"{worst.now.share:.0%} of {worst.now.of} now"
     )
     try:
         with home.lock(family.name), open_shop() as shop:
+            _still(db, current)
             return loop.rollback(shop, family, None, reason)
     except FtError:
         checking.record(db, current, found, "told")
         raise
+
+
+def _still(db: Database, current: Live) -> None:
+    """Raise Conflict if another version went live since it was looked at."""
+    now = live(db, current.version.family)
+    if now is None or now.promotion.key != current.promotion.key:
+        raise Conflict(
+            f"{current.version.tag} is no longer live: somebody moved the pointer meanwhile.",
+            mend="ollama-ft check",
+        )
 
 
 def _trained(db: Database, home: Home, version: Version | None, emit: Emit) -> drifting.Trained:

@@ -117,13 +117,14 @@ def _ratings(
     log: Database, live: Live, former: Version | None, now: datetime, alarmed: bool
 ) -> Decay:
     since = datetime.fromisoformat(live.promotion.at)
+    soon = now + timedelta(seconds=1)  # what is asked in this very second counts too
     if former is not None:
         before = rated(log, former.tag, since - MEMORY, since)
-        return compare(before, rated(log, live.version.tag, since, now), alarmed=alarmed)
+        return compare(before, rated(log, live.version.tag, since, soon), alarmed=alarmed)
     start = max(since, now - WINDOW)
     return compare(
         rated(log, live.version.tag, since - MEMORY, start),
-        rated(log, live.version.tag, start, now),
+        rated(log, live.version.tag, start, soon),
         alarmed=alarmed,
     )
 
@@ -135,7 +136,7 @@ def rated(log: Database, tag: str, since: datetime, until: datetime) -> Rate:
         select f.rating = 'up', count(*)
         from feedback f join exchanges e on e.id = f.exchange
         where f.id = (select max(id) from feedback where exchange = f.exchange)
-          and e.version = ? and e.at >= ? and e.at <= ? and e.status = 'complete'
+          and e.version = ? and e.at >= ? and e.at < ? and e.status = 'complete'
         group by 1
         """,
         [tag, since.isoformat(timespec="seconds"), until.isoformat(timespec="seconds")],
