@@ -52,7 +52,7 @@ PROMPTS = (
     "一年有几个月？",
 )
 TOLD = 20  # tokens that Ollama tells of at most
-ANSWER = 24  # tokens of each greedy answer
+ANSWER = 12  # tokens of each greedy answer
 GREEDY = {"temperature": 0, "seed": 0, "num_ctx": 4096}
 OVER_NOISE = 3.0  # a distance of so many times the runtime's own noise is no change …
 TINY = 1e-6  # a chance below this is taken for this
@@ -109,20 +109,18 @@ def plant(
     db: Database, home: Home, client: "Ollama", version: Version, v0: str, at: Place
 ) -> Canary:
     """Ask the base and the version, keep what they say, and return the new row."""
-    base = [_ask(client, v0, prompt) for prompt in PROMPTS]
+    texts = [client.render(v0, _asking(prompt)) for prompt in PROMPTS]
+    base = [_told(client, v0, text) for text in texts]
     # Another prompt lies between each first and second time, so that nothing is merely remembered.
-    noise = [
-        distance(first.told, told)
-        for first, told in zip(base, [_told(client, v0, s.text) for s in base], strict=True)
-    ]
+    again = [_told(client, v0, text) for text in texts]
     served = [_ask(client, version.tag, prompt) for prompt in PROMPTS]
-    kept = {"prompts": PROMPTS, "base": _plain(base), "version": _plain(served)}
-    content = json.dumps(kept, ensure_ascii=False, indent=1)
-    digest, _ = freeze(home.data("canaries"), content.encode(), ".json")
+    kept = {"prompts": PROMPTS, "base": base, "version": [asdict(said) for said in served]}
+    digest, _ = freeze(
+        home.data("canaries"), json.dumps(kept, ensure_ascii=False, indent=1).encode(), ".json"
+    )
     figures = {
-        "noise": round(max(noise), 6),
-        "kl_to_base": round(mean(kl(s.told, b.told) for s, b in zip(served, base, strict=True)), 5),
-        "answers_as_the_base": sum(s.answer == b.answer for s, b in zip(served, base, strict=True)),
+        "noise": round(max(distance(b, a) for b, a in zip(base, again, strict=True)), 6),
+        "kl_to_base": round(mean(kl(s.told, b) for s, b in zip(served, base, strict=True)), 5),
     }
     return append(
         db,
@@ -213,10 +211,14 @@ def _spread(told: Mapping[str, float], tokens: Sequence[str]) -> list[float]:
 
 
 def _ask(client: "Ollama", tag: str, prompt: str) -> Said:
-    messages = [Message(role="user", content=prompt)]
+    messages = _asking(prompt)
     text = client.render(tag, messages)
     answer = client.chat(tag, messages, options=GREEDY | {"num_predict": ANSWER}, think=False)
     return Said(text=text, told=_told(client, tag, text), answer=answer.text)
+
+
+def _asking(prompt: str) -> list[Message]:
+    return [Message(role="user", content=prompt)]
 
 
 def _told(client: "Ollama", tag: str, text: str) -> dict[str, float]:
@@ -231,7 +233,3 @@ def _told(client: "Ollama", tag: str, text: str) -> dict[str, float]:
 
 def _base_digest(client: "Ollama", tag: str) -> str:
     return client.show(tag).base_blob
-
-
-def _plain(said: Sequence[Said]) -> list[dict[str, object]]:
-    return [asdict(s) for s in said]
