@@ -20,8 +20,8 @@ from ollama_ft.kinds.decay import Rate, compare
 from ollama_ft.kinds.drift import lexical_vectors
 from ollama_ft.stages import drift
 
-SIDE = 200  # conversations of each side
-DRIFTS = 200  # draws for each line of the table
+SIDE = 100  # conversations of each side
+DRIFTS = 150  # draws for each line of the table
 CHECKS = 4_000
 HEAD = ("Hi, {}", "{}", "Please tell me: {}", "{} Thanks!", "quick question, {}")
 
@@ -70,7 +70,7 @@ def drifts() -> None:
     known, new = pools()
     print(f"drift, {SIDE} conversations against {SIDE}, by letters, {DRIFTS} draws a line")
     print("of new subjects   called drift   by its questions   by the share unlike")
-    for share in (0.0, 0.05, 0.1, 0.2, 0.4):
+    for share in (0.0, 0.1, 0.2, 0.4):
         any_one = by_questions = by_share = 0
         for draw in range(DRIFTS):
             rng = random.Random(draw)

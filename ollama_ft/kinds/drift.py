@@ -50,9 +50,8 @@ def energy_test(
     n, m = len(now), len(before)
     rng = np.random.default_rng(seed)
     sides = np.zeros((permutations + 1, n + m))  # 1 = taken for `now`
-    sides[0, :n] = 1
-    for row in sides[1:]:
-        row[rng.permutation(n + m)[:n]] = 1
+    sides[:, :n] = 1
+    rng.permuted(sides[1:], axis=1, out=sides[1:])
     within_now = np.einsum("ij,ij->i", sides @ far, sides)
     touching = sides @ far.sum(axis=1)  # all pairs that one of `now` is in, those within it twice
     across = touching - within_now
