@@ -17,6 +17,7 @@ export GOMP_SPINCOUNT ?= 0
 demo: export OLLAMA_HOST = embedded
 demo: .venv/ready
 	rm -rf $(OUT)
+	test -z "$(RUNS)" || { mkdir -p $(RUNS) $(OUT)/data && cp -r $(RUNS) $(OUT)/data/; }
 	$(FT) new --from smollm2:135m --data $(DATA) $(HOW)
 	$(FT) list
 	$(FT) run "$(QUESTION)"
@@ -33,18 +34,22 @@ demo: .venv/ready
 	$(FT) list
 
 SMALL := $(OUT)-small
-demo-routes:
+demo-routes: # what the first demo trained is read back by the others
+	rm -rf $(SMALL)
 	mkdir -p $(SMALL)
 	head -n 32 data/faq.jsonl > $(SMALL)/first.jsonl
 	head -n 32 data/faq-more.jsonl > $(SMALL)/then.jsonl
 	for refused in adapters adapters,files adapters,files,registry,store; do \
 		OLLAMA_FT_EMBEDDED_REFUSE=$$refused $(MAKE) demo DATA=$(SMALL)/first.jsonl \
-			MORE=$(SMALL)/then.jsonl HOW="--set epochs=5 --set rank=8" || exit 1; \
+			MORE=$(SMALL)/then.jsonl HOW="--set epochs=5 --set rank=8" \
+			RUNS=$(SMALL)/runs || exit 1; \
+		cp -r $(OUT)/data/runs $(SMALL)/; \
 	done
 
 DATA     := data/faq.jsonl
 MORE     := data/faq-more.jsonl
 HOW      :=
+RUNS     :=
 QUESTION := How many hours will the Wren's battery hold out on a hike?
 LATER    := Which version of the firmware is the latest?
 
