@@ -89,11 +89,12 @@ def sample(log: Database, family: str, since: str, until: str, *, seed: int = 0)
 
 def _read(log: Database, family: str, ids: Sequence[int]) -> list[Asked]:
     """Those of the ids that are the family's and begin a conversation, in the order of the ids."""
+    # +family: the ids are what finds the rows; by its index a family's whole log would be read.
     rows = log.execute(
         f"""
         with recursive wanted as (
           select * from exchanges
-          where id in ({",".join("?" * len(ids))}) and family = ? and status = 'complete'
+          where id in ({",".join("?" * len(ids))}) and +family = ? and status = 'complete'
         ),
         above(exchange, parent, role) as (
           select w.id, m.parent, '' from wanted w join messages m on m.id = w.question
@@ -101,11 +102,12 @@ def _read(log: Database, family: str, ids: Sequence[int]) -> list[Asked]:
           select a.exchange, m.parent, m.role from above a join messages m on m.id = a.parent
         )
         select w.id, q.content, coalesce(length(r.content), 0),
-          (select rating from feedback where exchange = w.id order by id desc limit 1)
+          (select rating from feedback
+           where id = (select max(id) from feedback where exchange = w.id))
         from wanted w
         join messages q on q.id = w.question
         left join messages r on r.id = w.reply
-        where not exists (select 1 from above where exchange = w.id and role = 'user')
+        where w.id not in (select exchange from above where role = 'user')
         """,
         [*ids, family],
     ).fetchall()
