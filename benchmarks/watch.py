@@ -20,8 +20,8 @@ from ollama_ft.kinds.decay import Rate, compare
 from ollama_ft.kinds.drift import lexical_vectors
 from ollama_ft.stages import drift
 
-SIDE = 100  # conversations of each side
-DRIFTS = 150  # draws for each line of the table
+SIDE = 200  # conversations of each side
+DRIFTS = 100  # draws for each line of the table
 CHECKS = 4_000
 HEAD = ("Hi, {}", "{}", "Please tell me: {}", "{} Thanks!", "quick question, {}")
 
@@ -69,7 +69,7 @@ def drifts() -> None:
     known, new = pools()
     print(f"drift, {SIDE} conversations against {SIDE}, by letters, {DRIFTS} draws a line")
     print("of new subjects   called drift   by its questions   by the share unlike")
-    for share in (0.0, 0.1, 0.2, 0.4):
+    for share in (0.0, 0.2, 0.4, 0.8):
         any_one = by_questions = by_share = 0
         for draw in range(DRIFTS):
             rng = random.Random(draw)
@@ -130,7 +130,17 @@ def fill(path: Path, count: int) -> None:
         at = (now - timedelta(days=90 * (1 - n / count))).isoformat(timespec="seconds")
         text = rng.choice(new if n > 0.97 * count and rng.random() < 0.2 else known)
         ask, reply = 2 * n + 1, 2 * n + 2
-        messages.append((ask, at, ask.to_bytes(8, "big"), None, "user", f"{text} ({n})", "{}"))
+        messages.append(
+            (
+                ask,
+                at,
+                ask.to_bytes(8, "big"),
+                None,
+                "user",
+                f"{text} ({rng.randrange(count)})",
+                "{}",
+            )
+        )
         messages.append((reply, at, reply.to_bytes(8, "big"), ask, "assistant", "Yes. " * 20, "{}"))
         exchanges.append((n + 1, at, f"{n:016d}", ask, ask, reply))
         if n % 10 == 0:

@@ -7,23 +7,26 @@ from ollama_ft.kinds.decay import Rate, compare, due, relative_drop
 ENGLISH = ["When do you open?", "when do you open", "Can I get a refund?"]
 
 
-def test_energy_distance_is_the_formula_and_p_counts_permutations():
-    now, before = np.array([[0.0], [1.0]], np.float32), np.array([[3.0]], np.float32)
-    distance, p = drift.energy_test(now, before, permutations=99)
-    # Twice the mean of 3 and 2, minus the mean of 0, 1, 1 and 0.
-    assert distance == pytest.approx(4.5)
-    assert p == pytest.approx(1 / 3, abs=0.12)  # one of the three ways to choose two
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_energy_test_has_the_false_alarms_it_promises_and_sees_a_shift():
+def test_mmd_is_the_formula_and_p_counts_permutations():
+    now, before = np.array([[1, 0], [1, 0]], np.float32), np.array([[0, 1], [0, 1]], np.float32)
+    apart, p = drift.mmd_test(now, before, permutations=199)
+    assert apart == pytest.approx(1 + 1 - 2 * np.exp(-4), abs=1e-6)
+    assert p == pytest.approx(1 / 3, abs=0.12)  # two of the six ways to choose two of four
+
+
+def test_the_two_sample_test_has_the_false_alarms_it_promises_and_sees_a_shift():
     rng = np.random.default_rng(1)
     ps = []
     for trial in range(100):
-        both = rng.normal(size=(40, 8)).astype(np.float32)
-        ps.append(drift.energy_test(both[:20], both[20:], permutations=199, seed=trial)[1])
+        both = unit(rng.normal(size=(40, 8)))
+        ps.append(drift.mmd_test(both[:20], both[20:], permutations=199, seed=trial)[1])
     assert np.mean(np.array(ps) <= 0.05) <= 0.115  # 0.05 and three standard errors of 100 draws
-    moved = both[:20] + np.float32(2)
-    assert drift.energy_test(moved, both[20:], permutations=999)[1] == 0.001
+    moved = unit(both[:20] + 1)
+    assert drift.mmd_test(moved, both[20:], permutations=999)[1] == 0.001
 
 
 @pytest.mark.parametrize(

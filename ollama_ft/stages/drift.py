@@ -6,7 +6,7 @@ Writes: drifts
 Two samples of bounded size are compared, the first question of each conversation alone, so that a
 log of a million exchanges takes little longer than one of ten thousand:
 
-    questions   energy distance of their vectors, with a permutation p
+    questions   maximum mean discrepancy of their vectors, with a permutation p
     unlike      the share that is unlike anything trained on, beside the share before
     lengths     population stability of the questions' and the answers' characters
     ratings     population stability of up, down, corrected and unrated
@@ -197,8 +197,8 @@ def _check_enough(now: Sequence[Asked], before: Sequence[Asked], trained: Traine
 
 
 def _questions(now: "Array", other: "Array", level: float) -> Found:
-    distance, p = kind.energy_test(now, other[:EMBEDDED])
-    text = f"energy distance {distance:.4f}, by luck alone in {p:.2%} of cases"
+    distance, p = kind.mmd_test(now, other[:EMBEDDED])
+    text = f"MMD² {distance:.4f}, by luck alone in {p:.2%} of cases"
     return Found(name="questions", size=distance, p=p, drifted=p <= level, text=text)
 
 
