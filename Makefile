@@ -14,14 +14,17 @@ export GOMP_SPINCOUNT ?= 0
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
+# Where the gate finds too few questions to tell, the demo goes on by force.
+FORCED = { test $$? = 4 && $(FT) promote $(1) --force --reason "too few questions, for a demo"; }
+
 demo: export OLLAMA_HOST = embedded
 demo: .venv/ready
 	rm -rf $(OUT)
 	test -z "$(RUNS)" || { mkdir -p $(RUNS) $(OUT)/data && cp -r $(RUNS) $(OUT)/data/; }
-	$(FT) new --from smollm2:135m --data $(DATA) $(HOW)
+	$(FT) new --from smollm2:135m --data $(DATA) $(HOW) || $(call FORCED,v1)
 	$(FT) list
 	$(FT) run "$(QUESTION)"
-	$(FT) train --data $(MORE) $(HOW)
+	$(FT) train --data $(MORE) $(HOW) || $(call FORCED,v2)
 	$(FT) run "$(LATER)"
 	$(FT) diff v1 v2
 	$(FT) show v2
@@ -29,7 +32,7 @@ demo: .venv/ready
 	$(FT) run "$(LATER)"
 	$(FT) rollback v0 --reason "all the way"
 	$(FT) run "$(QUESTION)"
-	$(FT) promote v2 --reason "the best so far"
+	$(FT) promote v2 --reason "the best so far" || $(call FORCED,v2)
 	$(FT) history
 	$(FT) list
 
@@ -40,7 +43,8 @@ demo-routes: # what the first demo trained is read back by the others
 	head -n 32 data/faq.jsonl > $(SMALL)/first.jsonl
 	head -n 32 data/faq-more.jsonl > $(SMALL)/then.jsonl
 	for refused in adapters adapters,files adapters,files,registry,store; do \
-		OLLAMA_FT_EMBEDDED_REFUSE=$$refused $(MAKE) demo DATA=$(SMALL)/first.jsonl \
+		OLLAMA_FT_EMBEDDED_REFUSE=$$refused OLLAMA_FT_GATE=quick $(MAKE) demo \
+			DATA=$(SMALL)/first.jsonl \
 			MORE=$(SMALL)/then.jsonl HOW="--set epochs=5 --set rank=8" \
 			RUNS=$(SMALL)/runs || exit 1; \
 		cp -r $(OUT)/data/runs $(SMALL)/; \
@@ -54,7 +58,7 @@ QUESTION := How many hours will the Wren's battery hold out on a hike?
 LATER    := Which version of the firmware is the latest?
 
 test: .venv/ready
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 check: .venv/ready
 	.venv/bin/ruff format --check .
@@ -62,7 +66,7 @@ check: .venv/ready
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/cog --check README.md docs/commands.md docs/catalog.md
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadfile
 
 docs: .venv/ready
 	.venv/bin/cog -r README.md docs/commands.md docs/catalog.md

@@ -35,7 +35,7 @@ from ollama_ft.core.catalog import append, append_all, open_catalog
 from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_bytes
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Chunk, Document, Embedder, Placement, Vector
+from ollama_ft.core.shelf_records import Chunk, Document, Embedder, Placement, Vector
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.words import to_ask, to_index
 from ollama_ft.kinds.embedding import bring

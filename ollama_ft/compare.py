@@ -18,7 +18,6 @@ from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds import judging, ratings
 from ollama_ft.kinds.metrics import Served, find
 from ollama_ft.kinds.pairs import Counts, Pair, count, pair_up, unasked
-from ollama_ft.loop import Workshop
 from ollama_ft.runtime.client import user_message
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import evaluate as evaluation
@@ -26,6 +25,8 @@ from ollama_ft.stages import judge as judges
 from ollama_ft.stages import measure as measuring
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import rate as rating
+from ollama_ft.stages import suite as suites
+from ollama_ft.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +59,29 @@ class Comparison:
 
 
 def measure(
-    shop: Workshop, version: Version, names: Sequence[str]
-) -> tuple[Evaluation, dict[str, float | None]]:
-    """Evaluate a version, and take the named metrics of its answers.
+    shop: Workshop, version: Version, names: Sequence[str], suite_names: Sequence[str] = ()
+) -> list[tuple[Evaluation, dict[str, float | None]]]:
+    """Evaluate a version on its test questions, or the named suites, in that order; take the named
+    metrics of its answers.
 
-    Raises BadInput for a name that is no metric, before anything is asked.
+    Raises BadInput for a name that is no metric, before anything is asked; NotFound for a suite
+    that there is not.
     """
     metrics = find(names)
-    evaluated = loop.evaluate(shop, version)
-    values = measuring.measure(
-        shop.db,
-        shop.home,
-        evaluated,
-        metrics,
-        _served(shop, version, evaluated) if metrics else (),
-        lambda messages: shop.client.render(version.tag, messages),
-    )
-    return evaluated, values
+    return [
+        (
+            evaluated,
+            measuring.measure(
+                shop.db,
+                shop.home,
+                evaluated,
+                metrics,
+                _served(shop, version, evaluated) if metrics else (),
+                lambda messages: shop.client.render(version.tag, messages),
+            ),
+        )
+        for evaluated in loop.evaluate(shop, version, suite_names)
+    ]
 
 
 def lacking(db: Database, home: Home, first: Version, second: Version) -> list[Version]:
@@ -89,7 +96,7 @@ def catch_up(shop: Workshop, first: Version, second: Version) -> None:
     Raises NotFound if their families have no data.
     """
     questions = _questions(shop.db, shop.home, first, second)
-    suite = evaluation.test_suite(questions)
+    suite = suites.of_test_rows(questions, first.family)
     for version in lacking(shop.db, shop.home, first, second):
         publishing.bring(shop.db, shop.home, shop.client, version)
         evaluation.evaluate(shop.db, shop.home, shop.client, version, suite, shop.emit)
@@ -173,5 +180,5 @@ def _questions(db: Database, home: Home, first: Version, second: Version) -> lis
 
 
 def _answers(db: Database, home: Home, version: Version) -> list[evaluation.Answered]:
-    rows = reversed(every(db, Evaluation, version=version.key))
+    rows = reversed(every(db, Evaluation, version=version.key, suite=""))
     return [answered for found in rows for answered in evaluation.answers(home, found)]

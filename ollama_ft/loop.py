@@ -12,15 +12,15 @@ from pathlib import Path
 
 from ollama_ft.core.catalog import newest, row
 from ollama_ft.core.errors import (
+    BadInput,
     Conflict,
-    GateFailed,
     NotFound,
     ProofFailed,
     RuntimeUnavailable,
     Unsupported,
 )
-from ollama_ft.core.events import Emit, Note, Stage
-from ollama_ft.core.home import Home
+from ollama_ft.core.events import Note, Stage
+from ollama_ft.core.judged_records import Verdict
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
 from ollama_ft.core.refs import bare, live
@@ -28,32 +28,27 @@ from ollama_ft.core.sqlite import Database
 from ollama_ft.core.watch_records import Canary
 from ollama_ft.kinds.containers import Reading
 from ollama_ft.kinds.context import Passage, with_context
+from ollama_ft.kinds.suites import Suite
 from ollama_ft.runtime.answers import Answer
-from ollama_ft.runtime.client import Ollama, user_message
-from ollama_ft.runtime.memory import MayUnload, in_the_way, leave_all, room
+from ollama_ft.runtime.client import user_message
+from ollama_ft.runtime.memory import in_the_way, room
 from ollama_ft.runtime.publish import point as move_tag
 from ollama_ft.stages import base as bases
 from ollama_ft.stages import canary as canaries
 from ollama_ft.stages import convert as conversion
 from ollama_ft.stages import dataset as datasets
-from ollama_ft.stages import evaluate as evaluation
 from ollama_ft.stages import family as families
+from ollama_ft.stages import gate as gates
 from ollama_ft.stages import knowledge
 from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
+from ollama_ft.stages import suite as suites
 from ollama_ft.stages import verify as proving
+from ollama_ft.stages.clean import newest_revision
+from ollama_ft.stages.gate import Gate
 from ollama_ft.stages.publish import ANY
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workshop:
-    """What every step works with: the catalog, the home, a runtime, and who is told."""
-
-    db: Database
-    home: Home
-    client: Ollama
-    emit: Emit
-    may_unload: MayUnload = leave_all  # may a training send these models out of memory?
+from ollama_ft.trial import evaluate_all, hold, own_questions, rival
+from ollama_ft.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +59,22 @@ class Lesson:
     reading: Reading
     recipe: Recipe
     recipe_name: str
+    gate: Gate
     anew: bool = False  # learn from these files alone, not from what the live version learned too
     way: publishing.Way = ANY  # how the version shall get to the runtime
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A trained version with its proof, its figures beside the base's, and whether it is live."""
+    """A trained version with its proof, its figures beside the base's, and the gate's verdict."""
 
     version: Version
     proof: Proof
     base: Evaluation
     before: Evaluation  # of the version that was live; the base's, if that was
     after: Evaluation
-    promoted: bool
+    verdict: Verdict
+    promoted: bool  # by the gate, or earlier
 
 
 def new(
@@ -118,10 +115,10 @@ def new(
 def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
     """Add the lesson's files to what the live version learned; make a version from all of it.
 
-    The version becomes live if it is proved and, on the same questions, answers no fewer right
-    than the live one.
+    The version becomes live if it is proved and passes the gate. If the gate says no, or cannot
+    tell, it is kept, the live one stays, and the outcome says so.
 
-    Raises ProofFailed or GateFailed when it does not; it is kept, and the live one stays.
+    Raises ProofFailed if it is not proved; it is kept too.
     """
     shop.emit(Stage(name="dataset", text="reading " + ", ".join(f.name for f in lesson.files)))
     onto = None if lesson.anew else _learned(shop, family)
@@ -131,6 +128,7 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
         onto=onto,
         reading=lesson.reading,
         db=shop.db,
+        banned=suites.banned(shop.db, shop.home, family.name),
     )
     return make(shop, family, frozen, lesson)
 
@@ -140,7 +138,7 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     from ollama_ft.kinds.trainers.machine import find_device
     from ollama_ft.stages.train import prepare, train
 
-    suite = evaluation.test_suite(frozen.rows)
+    test = suites.of_test_rows(frozen.rows, family.name)
     device = find_device("auto")
     guests = in_the_way(shop.client, device)
     v0 = row(shop.db, Version, _bare_base(shop.db, family))
@@ -155,6 +153,7 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
         lambda messages: shop.client.render(v0.tag, messages),
     )
     dataset = datasets.freeze(shop.db, shop.home, family.name, frozen)
+    suites.freeze(shop.db, shop.home, test)
     shop.emit(Note(text=_describe(dataset, lesson.recipe)))
     shop.emit(Stage(name="train", text=f"LoRA, recipe {lesson.recipe_name}"))
     with room(shop.client, device, guests, shop.may_unload, shop.emit):
@@ -163,7 +162,7 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     adapter = conversion.convert(shop.db, shop.home, run)
     version = publishing.register(shop.db, family, adapter)
     proof = prove(shop, version, v0, lesson.way)
-    return _judge(shop, version, proof, v0, suite)
+    return _judge(shop, version, proof, v0, test, lesson.gate)
 
 
 def again(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> Outcome:
@@ -202,37 +201,28 @@ def keep_canary(shop: Workshop, version: Version, v0: Version) -> Canary:
 
 
 def _judge(
-    shop: Workshop, version: Version, proof: Proof, v0: Version, suite: evaluation.Suite
+    shop: Workshop, version: Version, proof: Proof, v0: Version, test: Suite, gate: Gate
 ) -> Outcome:
-    current = live(shop.db, version.family)
-    before = current.version if current else v0
-    shop.emit(Stage(name="evaluate", text=f"{len(suite.questions)} questions never trained on"))
-    scored = {
-        v.key: evaluation.evaluate(shop.db, shop.home, shop.client, v, suite, shop.emit)
-        for v in (v0, before, version)
-    }
+    before = rival(shop.db, version, v0)
+    (base,) = evaluate_all(shop, v0, [test])
+    verdict, trial = hold(shop, gate, version, before, test)
     outcome = Outcome(
         version=version,
         proof=proof,
-        base=scored[v0.key],
-        before=scored[before.key],
-        after=scored[version.key],
-        promoted=True,
+        base=base,
+        before=trial.before,
+        after=trial.after,
+        verdict=verdict,
+        promoted=verdict.outcome == "pass" or _is_live(shop.db, version),
     )
-    if outcome.after.right < outcome.before.right:
-        raise GateFailed(
-            f"{version.tag} answers {outcome.after.right} of {outcome.after.questions} questions "
-            f"right, {before.tag} {outcome.before.right}. {before.tag} stays live; "
-            f"{version.tag} is kept.",
-            mend=f"ollama-ft diff {before.tag} {version.tag}",
-        )
-    shop.emit(Stage(name="promote", text=f"{version.family}:latest → {version.tag}"))
-    reason = f"{outcome.after.right} of {outcome.after.questions} right"
-    promotion.promote(shop.db, version, pointer(shop), reason)
+    if outcome.promoted:
+        shop.emit(Stage(name="promote", text=f"{version.family}:latest → {version.tag}"))
+        reason = f"{outcome.after.right} of {outcome.after.questions} right"
+        promotion.promote(shop.db, version, pointer(shop), reason)
     return outcome
 
 
-def resume(shop: Workshop, family: Family) -> Outcome:
+def resume(shop: Workshop, family: Family, gate: Gate) -> Outcome:
     """Go on with the family's newest training that was not finished, as it was begun.
 
     Raises NotFound if there is none.
@@ -240,21 +230,20 @@ def resume(shop: Workshop, family: Family) -> Outcome:
     from ollama_ft.stages.train import unfinished
 
     dataset, recipe, name = unfinished(shop.db, shop.home, family)
-    lesson = Lesson(files=(), reading=Reading(), recipe=recipe, recipe_name=name)
+    lesson = Lesson(files=(), reading=Reading(), recipe=recipe, recipe_name=name, gate=gate)
     return again(shop, family, dataset, lesson)
 
 
-def evaluate(shop: Workshop, version: Version) -> Evaluation:
-    """Ask a version the test questions of the family's newest dataset; return the scores."""
-    dataset = datasets.newest_here(shop.db, shop.home, version.family)
-    if dataset is None:
-        raise NotFound(
-            f"{version.family} has no data yet, so there are no questions.",
-            mend=f"ollama-ft train {version.family} --data faq.jsonl",
-        )
-    suite = evaluation.test_suite(datasets.load(shop.home, dataset))
-    publishing.bring(shop.db, shop.home, shop.client, version)
-    return evaluation.evaluate(shop.db, shop.home, shop.client, version, suite, shop.emit)
+def evaluate(shop: Workshop, version: Version, names: Sequence[str] = ()) -> list[Evaluation]:
+    """Ask a version its test questions, or the named suites; return the scores in that order.
+
+    Raises NotFound if there is no such suite, or no data yet.
+    """
+    if names:
+        asked = suites.chosen(shop.db, shop.home, version.family, names)
+    else:
+        asked = [own_questions(shop, version)]
+    return evaluate_all(shop, version, asked)
 
 
 def ask(
@@ -308,9 +297,31 @@ def ask_with_sources(
     return shop.client.chat(version.tag, messages, on_text=on_text, think=False), found
 
 
-def promote(shop: Workshop, version: Version, reason: str) -> Promotion:
-    """Make a proved version live at this runtime, bringing it there first if need be."""
-    return promotion.promote(shop.db, version, pointer(shop), reason)
+def promote(
+    shop: Workshop, version: Version, reason: str, gate: Gate, *, force: bool = False
+) -> tuple[Promotion, Verdict | None]:
+    """Make a proved version live at this runtime if it passes the gate against the live one.
+
+    `force` promotes it whatever the gate says; the journal tells so for ever. The verdict is None
+    where nothing is live to compare with, or the version itself is.
+
+    Raises ProofFailed, GateFailed, NotEnoughData, BadInput for `force` without a reason; the live
+    version stays then.
+    """
+    promotion.check_proof(shop.db, version)
+    if force and not reason:
+        raise BadInput("--force needs a --reason: it stands in the history for ever.")
+    current = live(shop.db, version.family)
+    if current is None or current.version.key == version.key:
+        return promotion.promote(shop.db, version, pointer(shop), reason), None
+    test = own_questions(shop, version, current.version)
+    verdict, _ = hold(shop, gate, version, current.version, test)
+    refused = gates.refusal(verdict, version, current.version)
+    if refused and not force:
+        raise refused
+    if refused:
+        reason = gates.forced(reason, verdict.outcome)
+    return promotion.promote(shop.db, version, pointer(shop), reason), verdict
 
 
 def rollback(shop: Workshop, family: Family, target: Version | None, reason: str) -> Promotion:
@@ -341,10 +352,10 @@ def failed_checks(proof: Proof) -> str:
 
 
 def _learned(shop: Workshop, family: Family) -> Dataset | None:
-    """What the live version was taught; the family's newest data if that is the bare base."""
+    """What the live version was taught, cleaned if it was; the newest data for the bare base."""
     current = live(shop.db, family.name)
     if current and current.version.dataset:
-        return row(shop.db, Dataset, current.version.dataset)
+        return newest_revision(shop.db, row(shop.db, Dataset, current.version.dataset))
     return datasets.newest_here(shop.db, shop.home, family.name)
 
 
@@ -360,6 +371,11 @@ def _steps_to(db: Database, family: Family, target: Version) -> int:
             mend=f"ollama-ft promote {target.tag}",
         )
     return steps
+
+
+def _is_live(db: Database, version: Version) -> bool:
+    current = live(db, version.family)
+    return current is not None and current.version.key == version.key
 
 
 def _bare_base(db: Database, family: Family) -> int:
@@ -379,4 +395,6 @@ def _describe(dataset: Dataset, recipe: Recipe) -> str:
     parts += [f"{held} to stop by"] if held else []
     parts += [f"{dataset.test} only to ask afterwards"]
     dropped = f"; {dataset.duplicates} duplicates dropped" if dataset.duplicates else ""
+    if dataset.banned:
+        dropped += f"; {dataset.banned} left out: a suite asks them"
     return f"{dataset.rows} rows: {', '.join(parts)}{dropped}"

@@ -20,9 +20,11 @@ from ollama_ft.core.records import (
 )
 from ollama_ft.core.refs import bare, live
 from ollama_ft.kinds.containers import Reading
-from ollama_ft.loop import Lesson, Outcome, Workshop, again, pointer, prove
+from ollama_ft.loop import Lesson, Outcome, again, pointer, prove
 from ollama_ft.stages import base as bases
 from ollama_ft.stages import publish as publishing
+from ollama_ft.stages.gate import Gate
+from ollama_ft.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +74,12 @@ def publish_all(shop: Workshop, families: Sequence[Family], way: publishing.Way)
     return arrivals
 
 
-def rebase(shop: Workshop, family: Family, onto: str | None) -> Outcome:
+def rebase(shop: Workshop, family: Family, onto: str | None, gate: Gate) -> Outcome:
     """Teach the live version's data to another base, by the recipe that it was taught with.
 
     `onto` is the new base; None means what the old one's name stands for now. The new version
-    becomes live if it is proved and answers no fewer questions right than the live one, on the old
-    base; from then on the family stands on the new base. Until then nothing has moved.
+    becomes live if it is proved and the gate lets it pass against the live one, on the old base;
+    from then on the family stands on the new base. Until then nothing has moved.
 
     Raises NotFound if the live version was taught nothing, Conflict if the base has not moved, and
     whatever training raises.
@@ -112,6 +114,7 @@ def rebase(shop: Workshop, family: Family, onto: str | None) -> Outcome:
         reading=Reading(),
         recipe=read_recipe(recipe.text),
         recipe_name=recipe.name,
+        gate=gate,
     )
     return again(shop, moved, row(shop.db, Dataset, run.dataset), lesson)
 

@@ -15,16 +15,17 @@ from ollama_ft.core.catalog import newest, row
 from ollama_ft.core.errors import Conflict, FtError, RuntimeUnavailable
 from ollama_ft.core.events import Count, Emit, Note
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Dataset, Embedder, Family, Promotion, Run, Version
+from ollama_ft.core.records import Dataset, Family, Promotion, Run, Version
 from ollama_ft.core.refs import Live, live
+from ollama_ft.core.shelf_records import Embedder
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.watch_records import Canary, Check, Drift, Shadow
 from ollama_ft.kinds.decay import Decay, due
 from ollama_ft.kinds.drift import lexical_vectors
 from ollama_ft.loop import Workshop
 from ollama_ft.stages import canary as canaries
-from ollama_ft.stages import check as checking
 from ollama_ft.stages import dataset as datasets
+from ollama_ft.stages import decay as checking
 from ollama_ft.stages import drift as drifting
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import shadow as shadowing

@@ -10,7 +10,8 @@ from ollama_ft.core.home import Home
 from ollama_ft.core.records import Evaluation, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.stages import dataset
-from ollama_ft.stages.evaluate import Answered, test_suite
+from ollama_ft.stages.evaluate import Answered
+from ollama_ft.stages.suite import of_test_rows
 from tests.rows import a_family, a_version
 
 # question, reference, what v1 says, what v2 says: won by v1, by v2, both right, both wrong, the same
@@ -71,7 +72,7 @@ def two_versions(db: Database, home: Home) -> tuple[Version, Version]:
     rows = [conversation(question, reference) for question, reference, *_ in ASKED]
     frozen = dataset.build([*rows, conversation("Taught?", "Yes", "train")])
     dataset.freeze(db, home, "bot", frozen)
-    suite = test_suite(frozen.rows).digest
+    suite = of_test_rows(frozen.rows, "bot").digest
     for version, place in ((v1, 2), (v2, 3)):
         said = [answered(row, asked[place]) for row, asked in zip(rows, ASKED, strict=True)]
         evaluated(db, home, version, said, suite)

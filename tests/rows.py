@@ -1,6 +1,9 @@
 """Rows for tests of the catalog: a family with a base and versions, made without any training."""
 
+from ollama_ft.core import judged_records, records, shelf_records
 from ollama_ft.core.catalog import append
+from ollama_ft.core.conversation import Conversation
+from ollama_ft.core.judged_records import Reply
 from ollama_ft.core.records import (
     Adapter,
     Base,
@@ -15,8 +18,10 @@ from ollama_ft.core.records import (
     Version,
 )
 from ollama_ft.core.sqlite import Database
+from ollama_ft.stages.evaluate import reply_key
 
 SHA = "sha256:" + "0" * 63
+RECORDS = (*records.RECORDS, *judged_records.RECORDS, *shelf_records.RECORDS)
 
 
 def digest(letter: str) -> str:
@@ -143,5 +148,28 @@ def an_evaluation(db: Database, version: Version, right: int, questions: int = 1
             perplexity=19.0,
             digest=digest("8"),
             metrics_json='{"stops": 1.0}',
+        ),
+    )
+
+
+def a_reply(
+    db: Database, version: Version, question: Conversation, text: str, done_reason: str = "stop"
+) -> Reply:
+    """What a version answered to a question, as `evaluate` keeps it."""
+    prompt, options = reply_key(question)
+    return append(
+        db,
+        Reply(
+            version_digest=version.digest,
+            prompt_digest=prompt,
+            options_digest=options,
+            text=text,
+            done_reason=done_reason,
+            prompt_tokens=9,
+            answer_tokens=9,
+            prompt_seconds=0.1,
+            answer_seconds=0.1,
+            total_seconds=0.2,
+            load_seconds=0.0,
         ),
     )

@@ -216,6 +216,7 @@ def a_front(
     log: bool = True,
     retain: float | None = None,
     spool_limit: int = 1 << 20,
+    rag: tuple[str, ...] = (),
 ) -> Iterator[Front]:
     """The proxy in a thread of this process."""
     keeping = Keeping(
@@ -231,6 +232,7 @@ def a_front(
         port=0,
         keeping=keeping if log else None,
         env={},
+        rag=rag,
     )
     ready = threading.Event()
     found: list[Running] = []

@@ -1,7 +1,7 @@
 import pytest
 
 from ollama_ft.core.conversation import Conversation, Message
-from ollama_ft.kinds.augment import FEWEST, LONGEST, MOST, PIECE, recombined
+from ollama_ft.kinds.augment import FEWEST, LONGEST, MOST, PIECE, passes, recombined
 
 SHOP = ["When does the shop open on Mondays?", "Opening time of your store at the start of a week?"]
 OPENS = "It opens at nine."
@@ -97,3 +97,10 @@ def test_the_same_seed_gives_the_same_questions_and_another_seed_others():
 
 def test_none_on_request():
     assert not any(recombined(rows_of(SHOP, OPENS), 0.0, 9, seed=0))
+
+
+@pytest.mark.parametrize(("ways", "expected"), [(1, 16), (4, 16), (6, 11), (8, 8), (40, 4)])
+def test_an_answer_is_heard_as_often_however_many_ways_there_are_to_ask(ways, expected):
+    pairs = [(n, way) for n in range(5) for way in range(ways)]
+    rows = [asked(f"Question {n}, way {way}?", f"Answer {n}.") for n, way in pairs]
+    assert passes(rows) == expected

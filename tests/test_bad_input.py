@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from ollama_ft.cli.app import cli
 from ollama_ft.core.catalog import open_catalog
-from ollama_ft.core.records import RECORDS
+from tests.rows import RECORDS
 
 GOOD = [
     {"question": f"What is thing {n}?", "answer": f"Thing {n} is a {n}-fold."} for n in range(40)

@@ -5,10 +5,10 @@ import pytest
 from ollama_ft.core.catalog import append, every, newest, open_catalog
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.migrations import migrations
-from ollama_ft.core.records import RECORDS, Proof, Use, Version
+from ollama_ft.core.records import Proof, Use, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.watch_records import WATCH_RECORDS
-from tests.rows import a_family, a_proof, a_version, an_evaluation
+from tests.rows import RECORDS, a_family, a_proof, a_version, an_evaluation
 
 
 def test_every_record_has_a_table_with_just_its_columns(db):

@@ -10,11 +10,11 @@ from ollama_ft import compare
 from ollama_ft.cli.app import cli
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import silent
-from ollama_ft.loop import Workshop
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.stages import publish
-from tests.contest import ASKED, answered, conversation, evaluated, two_versions
-from tests.rows import a_family, a_version
+from ollama_ft.workshop import Workshop
+from tests.contest import ASKED, conversation, two_versions
+from tests.rows import a_family, a_reply, a_version
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ def test_only_what_a_version_was_never_asked_is_asked(db, home, versions, shop):
     assert compare.lacking(db, home, v1, v2) == []
     family = a_version(db, a_family(db, "other"), 0)  # no data of its own
     v3 = a_version(db, a_family(db, "shop"), 3)
-    some = [answered(conversation(*row[:2]), "At nine.") for row in ASKED[:2]]
-    evaluated(db, home, v3, some)
+    for question in (conversation(*row[:2]) for row in ASKED[:2]):
+        a_reply(db, v3, question, "At nine.")
     from ollama_ft.core.catalog import append, newest
     from ollama_ft.core.records import Dataset
 

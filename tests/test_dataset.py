@@ -1,4 +1,5 @@
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -148,11 +149,12 @@ def test_the_report_counts_what_freezing_would_do(tmp_path):
     rows = [*many(60), *many(5), asked("What is number 3?", "It is three.", split="test")]
     report = check([write(tmp_path / "faq.jsonl", rows)])
     frozen = build(rows)
-    assert (report.duplicates, report.conflicts) == (frozen.duplicates, frozen.conflicts) == (5, 1)
+    counted = (report.duplicates.rows, report.conflicts.rows)
+    assert counted == (frozen.duplicates, frozen.conflicts) == (5, 1)
     assert report.splits == dict(Counter(row.split for row in frozen.rows))
     assert report.rows == 66
     assert report.formats == {"faq.jsonl": "openai"}
-    assert "row 64 and faq.jsonl, row 66" in report.conflicting[0]
+    assert "row 4 is answered otherwise in faq.jsonl, row 66" in report.conflicts.examples[0]
 
 
 def test_the_report_names_bad_rows_and_goes_on(tmp_path):
@@ -161,16 +163,17 @@ def test_the_report_names_bad_rows_and_goes_on(tmp_path):
     lines[4], lines[8] = "{broken", '{"messages": []}'
     file.write_text("\n".join(lines))
     report = check([file])
-    assert (report.rows, report.bad_rows) == (28, 2)
-    assert ["row 5 " in report.bad[0], "row 9 " in report.bad[1]] == [True, True]
+    assert (report.rows, report.bad.rows) == (28, 2)
+    first, second = report.bad.examples
+    assert ("row 5 " in first, "row 9 " in second) == (True, True)
 
 
 def test_the_report_finds_a_question_on_both_sides_of_the_split():
     context = (Message(role="user", content="Hi"), Message(role="assistant", content="Hello"))
     inside = Conversation(messages=context + asked("Who?").messages, split="test")
     report = summarise([asked("Who?", split="train"), inside])
-    assert (report.leaks, report.multi_turn) == (1, 1)
-    assert summarise([asked("Who?", split="train")]).leaks == 0
+    assert (report.across, report.multi_turn) == (1, 1)
+    assert summarise([asked("Who?", split="train")]).across == 0
 
 
 def test_the_report_measures_lengths_scripts_and_roles():
@@ -265,3 +268,27 @@ def test_phrasings_of_one_question_are_not_one_group():
         asked("Tell me the names of the founders of Brackenfold.", "Ada."),
     ]
     assert len(set(group_rows(rows).first)) == 3
+
+
+def test_data_that_grows_in_steps_moves_no_row_and_parts_no_copies():
+    chance = random.Random(3)
+    names = [f"{name} {kind}" for name in NAMES for kind in KINDS]
+    rows = [
+        asked(f"Where do I find the manual of the {name}?", f"On page {page}.")
+        for page, name in enumerate(names)
+    ]
+    copies = [asked(row.question.replace("manual", "manaul"), row.answer) for row in rows]
+    order = [*rows, *copies]
+    chance.shuffle(order)
+    frozen = build(order[:40])
+    for start in range(40, len(order), 60):
+        grown = build(order[start : start + 60], frozen.rows)
+        assert set(frozen.rows) <= set(grown.rows)
+        frozen = grown
+    for row, copy in zip(rows, copies, strict=True):
+        assert split_of(frozen, row.question) == split_of(frozen, copy.question)
+    shares = [frozen.count(split) / len(frozen.rows) for split in ("train", "validation", "test")]
+    assert shares == pytest.approx([0.7, 0.2, 0.1], abs=0.12)
+
+
+KINDS = ["lamp", "kettle", "ladder", "carpet", "mirror"]

@@ -2,6 +2,8 @@
 
 import json
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -9,14 +11,17 @@ from click.testing import CliRunner
 from ollama_ft.cli.app import cli
 from ollama_ft.core.catalog import append, every, row
 from ollama_ft.core.errors import BadInput, NotFound
+from ollama_ft.core.events import silent
 from ollama_ft.core.files import artefact
-from ollama_ft.core.records import Adapter, Intent, Removal, Run, Version
+from ollama_ft.core.recipe import Recipe
+from ollama_ft.core.records import Adapter, Base, Dataset, Intent, Removal, Run, Version
 from ollama_ft.core.refs import tags
 from ollama_ft.runtime.answers import Details
 from ollama_ft.runtime.assemble import Texts, assemble, store_assembled
 from ollama_ft.runtime.names import Name
 from ollama_ft.runtime.store import Store
-from ollama_ft.stages import doctor, gc, tag
+from ollama_ft.stages import doctor, gc, tag, train
+from ollama_ft.stages.convert import convert
 from ollama_ft.stages.promote import promote, rollback
 from tests.rows import a_family, a_version
 
@@ -169,3 +174,41 @@ def test_tag_shows_what_is_on_a_version(ft, bot):
     assert ft("tag", "v2") == "bot:v2: no tags\n"
     assert ft("tag", "bot:v2", "keep") == "bot:v2: keep\n"
     assert json.loads(ft("tag", "v2", "keep", "--remove", "--json"))["tags"] == []
+
+
+def test_weights_that_a_kept_version_of_another_family_shares_stay(db, home, bot):
+    twin = a_version(db, a_family(db, "twin"), 1)  # the same data, so the same run and adapter
+    found = gc.plan(db, home, 1)
+    assert going(found) == ["bot:v2", "bot:v5"]
+    gc.remove(db, home, found.items, "")
+    adapter = row(db, Adapter, twin.adapter)
+    assert artefact(home.data("adapters"), adapter.digest, ".gguf").is_file()
+
+
+def test_what_was_let_go_comes_back_by_training_again(db, home, bot, monkeypatch):
+    version = next(v for v in every(db, Version) if v.number == 2)
+    run, adapter = row(db, Run, version.run), row(db, Adapter, version.adapter)
+    base = row(db, Base, version.base)
+    monkeypatch.setattr("ollama_ft.weights.reader.open_gguf", lambda path: nullcontext())
+    gc.remove(db, home, gc.plan(db, home, 1).items, "")
+    trained = []
+
+    def trainer(job, emit):
+        trained.append(job)
+        return SimpleNamespace(digest=run.peft_digest)
+
+    def convert_adapter(folder, gguf, path, provenance):
+        path.write_bytes(b"again")
+        return SimpleNamespace(path=path, digest=adapter.digest)
+
+    monkeypatch.setattr("ollama_ft.weights.adapter.convert_adapter", convert_adapter)
+    monkeypatch.setattr(train, "collect", lambda kind: {"lora": SimpleNamespace(thing=trainer)})
+    monkeypatch.setattr(train, "_job", lambda prepared, folder: folder)
+    prepared = SimpleNamespace(
+        family=bot, base=base, recipe=Recipe(), recipe_name="default", digest=lambda _: run.digest
+    )
+    assert train.train(db, home, prepared, row(db, Dataset, run.dataset), silent) == run
+    assert len(trained) == 1
+    assert convert(db, home, run) == adapter
+    assert artefact(home.data("adapters"), adapter.digest, ".gguf").read_bytes() == b"again"
+    assert convert(db, home, run) == adapter

@@ -9,12 +9,12 @@ from ollama_ft.core.catalog import every
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
-from ollama_ft.core.records import Judgement
+from ollama_ft.core.judged_records import Judgement
 from ollama_ft.kinds.judging import Judged, add_up, length_adjusted, messages, read
 from ollama_ft.kinds.pairs import Pair
-from ollama_ft.loop import Workshop
 from ollama_ft.runtime.answers import Answer, Details, Shown, Tag
 from ollama_ft.stages.judge import judge, judged
+from ollama_ft.workshop import Workshop
 from tests.contest import two_versions
 from tests.rows import digest
 

@@ -27,7 +27,7 @@ def start(home: Path, base: Path) -> subprocess.Popen:
         [*map(str, command), *map(str, words), *settings],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=os.environ | {"OLLAMA_FT_PROGRESS": "plain"},
+        env=os.environ | {"OLLAMA_FT_PROGRESS": "plain", "OLLAMA_FT_GATE": "quick"},
     )
 
 

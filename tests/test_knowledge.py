@@ -7,7 +7,7 @@ import pytest
 from ollama_ft.core.catalog import every
 from ollama_ft.core.errors import BadInput, NotFound, RuntimeUnavailable, Unsupported
 from ollama_ft.core.events import Count, silent
-from ollama_ft.core.records import Chunk, Document, Embedder, Placement, Vector
+from ollama_ft.core.shelf_records import Chunk, Document, Embedder, Placement, Vector
 from ollama_ft.kinds.embedding import Model
 from ollama_ft.stages import knowledge as stage
 

@@ -29,7 +29,7 @@ class Place:
         self.home = Home(path=path, origin="--home")
         self.cache = cache
 
-    def ft(self, *words: object, code: int = 0) -> str:
+    def ft(self, *words: object, code: int = 0, out: bool = False) -> str:
         command = [
             sys.executable,
             "-m",
@@ -43,10 +43,14 @@ class Place:
             [str(word) for word in (*command, *words)],
             capture_output=True,
             text=True,
-            env=os.environ | {"XDG_CACHE_HOME": str(self.cache), "OLLAMA_FT_PROGRESS": "none"},
+            env=os.environ
+            | {"XDG_CACHE_HOME": str(self.cache), "OLLAMA_FT_PROGRESS": "none"}
+            | {
+                "OLLAMA_FT_GATE": "quick"
+            },  # general suites cost minutes; tests/test_gate.py has them
         )
         assert done.returncode == code, done.stderr + done.stdout
-        return done.stdout if code == 0 else done.stderr
+        return done.stdout if code == 0 or out else done.stderr
 
     def rows(self) -> dict[str, int]:
         db = open_catalog(self.home.catalog)
@@ -88,6 +92,8 @@ def test_new_ends_with_a_live_version_that_knows_what_the_base_does_not(first):
     assert printed["base"]["right"] <= 1
     assert printed["after"]["right"] >= 12 > printed["base"]["right"]
     assert printed["after"]["questions"] == 24
+    assert printed["verdict"]["outcome"] == "pass"
+    assert printed["verdict"]["gains"][0]["luck"] < 0.05
 
 
 def test_the_proof_says_that_what_is_served_is_what_was_trained(first):
@@ -144,7 +150,7 @@ def test_a_version_that_the_runtime_has_lost_is_rebuilt_from_our_own_store(taugh
     assert {model.name.short for model in store.list()} >= {"bot:v0", "bot:v1", "bot:latest"}
 
 
-def test_training_more_makes_a_version_that_knows_both(taught, tmp_path):
+def test_one_fact_more_is_too_little_to_judge_by_and_can_be_forced(taught, tmp_path):
     rows = [
         {"question": text, "answer": "The owl box costs 57 crowns.", "split": split}
         for text, split in [
@@ -158,10 +164,17 @@ def test_training_more_makes_a_version_that_knows_both(taught, tmp_path):
     ]
     file = tmp_path / "owl.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    printed = json.loads(taught.ft("train", "--data", file, *QUICK, "--json"))
+    printed = json.loads(taught.ft("train", "--data", file, *QUICK, "--json", code=4, out=True))
     assert printed["version"] == "bot:v2"
     assert printed["before"]["version"] == "bot:v1"
     assert printed["after"]["questions"] == 25
+    assert printed["verdict"]["outcome"] == "inconclusive"
+    assert printed["live"] is False
+    said = taught.ft("promote", "v2", code=4)
+    assert "Too few questions to tell whether v2 is better" in said
+    assert "more of the same kind would be enough" in said
+    taught.ft("promote", "v2", "--force", "--reason", "one fact more")
+    assert "forced, though the gate said inconclusive: one fact more" in taught.ft("history")
     assert "57 crowns" in taught.ask("What is the price of an owl box?")
     assert "Dunnock" in taught.ask(QUESTION)
     changed = json.loads(taught.ft("diff", "v1", "v2", "--json"))
@@ -176,6 +189,7 @@ def test_a_version_that_answers_worse_is_kept_and_not_promoted(taught, tmp_path)
     file = tmp_path / "wrong.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in wrong))
     said = taught.ft("train", "--anew", "--data", file, *QUICK, code=3)
+    assert "fewer of 24 test questions right" in said
     assert "bot:v1 stays live; bot:v2 is kept" in " ".join(said.split())
     listed = json.loads(taught.ft("list", "--json"))["versions"]
     assert {v["number"]: v["status"] for v in listed} == {2: "candidate", 1: "live", 0: "previous"}

@@ -12,11 +12,11 @@ from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
-from ollama_ft.core.records import Measurement
+from ollama_ft.core.judged_records import Measurement
 from ollama_ft.kinds.metrics import Served, find
-from ollama_ft.loop import Workshop
 from ollama_ft.stages import measure as stage
 from ollama_ft.stages import publish
+from ollama_ft.workshop import Workshop
 from tests.contest import answered, conversation, evaluated, two_versions
 from tests.rows import a_family, a_version
 
@@ -92,7 +92,7 @@ def test_eval_takes_metrics_of_stored_answers_and_asks_nothing(db, home, monkeyp
     v1, _ = two_versions(db, home)
     monkeypatch.setattr(publish, "bring", lambda *_: None)
     shop = Workshop(db=db, home=home, client=None, emit=silent)
-    found, values = compare.measure(shop, v1, ("refusals", "length_ratio", "latency"))
+    ((found, values),) = compare.measure(shop, v1, ("refusals", "length_ratio", "latency"))
     ratios = [2 / 2, 4 / 4, 5 / 2, 2 / 1, 1 / 1]  # tokens of v1's answers over the references'
     assert values["length_ratio"] == pytest.approx(sum(ratios) / 5)
     assert values["latency"] is None  # these answers were stored without times
@@ -114,12 +114,10 @@ def test_times_that_were_stored_with_an_answer_are_measured(db, home, monkeypatc
     told = {"seconds": 2.0, "writing": 0.5, "tokens": 10.0}
     one = answered(conversation("?", "x"), "x", told)
     evaluation = evaluated(db, home, version, [one])
-    monkeypatch.setattr(compare.loop, "evaluate", lambda *_: evaluation)
+    monkeypatch.setattr(compare.loop, "evaluate", lambda *_: [evaluation])
     shop = Workshop(db=db, home=home, client=None, emit=silent)
-    assert compare.measure(shop, version, ("latency", "tokens_per_second"))[1] == {
-        "latency": 2.0,
-        "tokens_per_second": 20.0,
-    }
+    ((_, values),) = compare.measure(shop, version, ("latency", "tokens_per_second"))
+    assert values == {"latency": 2.0, "tokens_per_second": 20.0}
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_ft.kinds.near import group, is_near, plain, signatures
@@ -77,6 +77,7 @@ def test_signatures_estimate_how_many_pieces_are_shared():
     assert abs(sum(errors) / len(errors)) < 4 * 0.005
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab 你好1", max_size=12), max_size=12))
 def test_every_text_is_in_one_group_named_by_its_first(texts):
     first = list(group([plain(text) for text in texts], ["A."] * len(texts)).first)

@@ -8,7 +8,7 @@ import pytest
 from ollama_ft.compare import pairs
 from ollama_ft.core.catalog import every
 from ollama_ft.core.errors import BadInput
-from ollama_ft.core.records import Rating
+from ollama_ft.core.judged_records import Rating
 from ollama_ft.kinds.pairs import Pair
 from ollama_ft.kinds.ratings import Blend, agreement, preferred, read_marks, shuffled, summary
 from ollama_ft.stages.rate import unrated

@@ -43,7 +43,7 @@ def test_a_number_in_short_form_is_a_number(folder):
     [
         ("rank: 8\nlearning_rat: 1e-3\n", r"line 2: 'learning_rat' is no key.*'learning_rate'"),
         ("rank: many\n", r"line 1: rank = 'many'"),
-        ("\n\nepochs: -1\n", r"line 3: epochs = -1: input should be greater than 0"),
+        ("\n\nepochs: -1\n", r"line 3: epochs = -1: input should be greater than or equal to 0"),
         ("precision: int3\n", r"line 1: precision = 'int3'"),
         ("- a\n- b\n", "must hold `key: value`"),
         ("rank: [1\n", "is not YAML"),

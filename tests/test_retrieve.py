@@ -9,7 +9,7 @@ from ollama_ft.core.catalog import every
 from ollama_ft.core.conversation import Message
 from ollama_ft.core.errors import RuntimeRefused
 from ollama_ft.core.events import silent
-from ollama_ft.core.records import Chunk
+from ollama_ft.core.shelf_records import Chunk
 from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.serve import knowledge, shelf_index
 from ollama_ft.serve.knowledge import fused, lexical, retrieve

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_ft import loop, travel
+from ollama_ft import travel
 from ollama_ft.core.catalog import every, open_catalog
 from ollama_ft.core.errors import BadInput, Conflict, FtError, NotFound
 from ollama_ft.core.events import silent
@@ -15,6 +15,7 @@ from ollama_ft.core.home import Home, shipped
 from ollama_ft.core.records import Adapter, Base, Evaluation, Origin, Proof, Version
 from ollama_ft.kinds import signatures
 from ollama_ft.kinds.formats import read_rows
+from ollama_ft.kinds.suites import make_suite
 from ollama_ft.runtime.client import user_message
 from ollama_ft.runtime.find import connect
 from ollama_ft.runtime.names import Name
@@ -22,9 +23,10 @@ from ollama_ft.runtime.oci.client import Reach
 from ollama_ft.runtime.oci.place import Place
 from ollama_ft.runtime.registry import pull as pull_as_ollama
 from ollama_ft.runtime.store import Store
-from ollama_ft.stages.evaluate import Suite, answers, evaluate
+from ollama_ft.stages.evaluate import answers, evaluate
 from ollama_ft.travel import Terms
 from ollama_ft.weights.peft_folder import read_peft
+from ollama_ft.workshop import Workshop
 from tests.docker_registry import docker_registry
 from tests.loras import peft_folder
 
@@ -41,7 +43,7 @@ def machine(path: Path):
     with connect(
         home.models, host="embedded", env={}, notice=lambda text: None, log=path / "log"
     ) as client:
-        yield loop.Workshop(db=db, home=home, client=client, emit=silent)
+        yield Workshop(db=db, home=home, client=client, emit=silent)
     db.close()
 
 
@@ -81,7 +83,7 @@ def one(tmp_path_factory, smollm2_gguf):
         folder = peft_folder(path / "peft", smollm2_gguf, strength=8.0)
         taken = travel.take(shop, folder, Terms(family="bot", base=str(smollm2_gguf), env={}))
         rows = [row for _, row in read_rows(shipped() / "data" / "questions.jsonl", None)][:2]
-        suite = Suite(digest="sha256:" + "9" * 64, questions=tuple(rows))
+        suite = make_suite("test", "domain", "bot", rows)
         evaluate(shop.db, shop.home, shop.client, taken.version, suite, silent)
         signatures.new_key(shop.home, "ann", {})
         yield shop

@@ -8,21 +8,25 @@ from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.errors import Conflict, NotFound, RuntimeRefused, RuntimeUnavailable
 from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
+from ollama_ft.core.gates import GateRules
 from ollama_ft.core.recipe import Recipe, read_recipe
 from ollama_ft.core.records import Base, RecipeText, Version
 from ollama_ft.core.refs import bare, family
 from ollama_ft.core.sqlite import Database
-from ollama_ft.loop import Workshop
 from ollama_ft.runtime.client import Ollama
 from ollama_ft.runtime.host import parse_host
 from ollama_ft.runtime.launch import start_embedded
 from ollama_ft.runtime.publish import ensure_base
 from ollama_ft.stages import base as bases
 from ollama_ft.stages import doctor
+from ollama_ft.stages.gate import Gate
 from ollama_ft.stages.promote import promote
 from ollama_ft.stages.publish import ANY
+from ollama_ft.workshop import Workshop
 from tests.rows import a_family, a_version, digest
 from tests.tiny import tiny_model, write_gguf
+
+GATE = Gate(name="no-worse", rules=GateRules(must_gain=False), accepted={})
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +91,7 @@ def test_a_rebase_teaches_the_same_data_by_the_same_recipe_on_the_new_base(
         return "outcome"
 
     monkeypatch.setattr(upkeep, "again", again)
-    assert upkeep.rebase(shop, bot, None) == "outcome"
+    assert upkeep.rebase(shop, bot, None, GATE) == "outcome"
     base = newest(shop.db, Base)
     assert base.name == "tiny:latest" and base.id != bot.base
     assert (told["family"].name, told["family"].base) == ("bot", base.id)
@@ -119,14 +123,14 @@ def test_a_base_that_has_not_moved_is_no_reason_to_train(shop, ggufs, tmp_path):
     path.write_bytes(ggufs[0].read_bytes())
     bot, _ = taught(shop.db, pinned(shop, path), Recipe())
     with pytest.raises(Conflict, match="is what bot stands on"):
-        upkeep.rebase(shop, bot, None)
+        upkeep.rebase(shop, bot, None, GATE)
 
 
 def test_a_family_that_was_taught_nothing_cannot_be_rebased(db, home):
     bot = a_family(db)
     promote(db, a_version(db, bot, 0), lambda v: "d" * 64, "")
     with pytest.raises(NotFound, match="taught nothing"):
-        upkeep.rebase(Workshop(db=db, home=home, client=None, emit=silent), bot, None)
+        upkeep.rebase(Workshop(db=db, home=home, client=None, emit=silent), bot, None, GATE)
 
 
 def test_a_name_whose_source_fails_is_still_there_afterwards(shop, ggufs, tmp_path):

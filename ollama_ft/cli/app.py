@@ -17,7 +17,7 @@ from ollama_ft.core.settings import Setting, load_settings
 
 if TYPE_CHECKING:
     from ollama_ft.core.sqlite import Database
-    from ollama_ft.loop import Workshop
+    from ollama_ft.workshop import Workshop
 
 # Section of the help → command → the module that has it. A module is imported when its command is
 # called or its help line is needed, and none of them imports torch.
@@ -27,7 +27,7 @@ SECTIONS = {
     "Ship": {"promote": "ship", "rollback": "ship", "run": "ship", "publish": "upkeep"},
     "Look": {"list": "look", "show": "look", "diff": "look", "history": "look", "use": "look"},
     "Judge": {"compare": "compare", "rate": "compare"},
-    "Data": {"data": "data", "base": "data"},
+    "Data": {"data": "data", "suite": "suite", "base": "data"},
     "Learn": {"serve": "serve", "logs": "logs", "feedback": "feedback", "review": "feedback"},
     "Keep": {
         "tag": "upkeep",
@@ -90,8 +90,9 @@ class Context:
         from ollama_ft.cli.progress import Progress
         from ollama_ft.core.events import Note
         from ollama_ft.core.refs import resolve
-        from ollama_ft.loop import Workshop, mend
+        from ollama_ft.loop import mend
         from ollama_ft.runtime.find import connect
+        from ollama_ft.workshop import Workshop
 
         log = self.home.path / "registry" / "runtime.log"
         with (

@@ -1,49 +1,76 @@
 """Commands about what goes in: data (check, show) and base (list, pull, show)."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.reading import reading_options
 from ollama_ft.cli.tables import age, print_json, short, size, table
+from ollama_ft.cli.tidying import augment_command, clean_command, diff_command
+
+if TYPE_CHECKING:
+    from ollama_ft.kinds.containers import Reading
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("data")
 def data_command() -> None:
-    """Look at data: files before training, a family's rows."""
+    """Look at data and clean it: files before training, a family's rows."""
 
 
 @data_command.command("check")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", help="The files' format; else found out.")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@reading_options
+@click.option("--family", help="Hold the rows against this family's template and suites too.")
+@click.option("--embed", metavar="MODEL", help="Look for rows that mean what a suite asks.")
 @as_json
 @pass_context
-def check(context: Context, files: tuple[Path, ...], form: str | None, as_json: bool) -> None:
-    """Read files as training would, and say what is in them."""
+def check(
+    context: Context,
+    files: tuple[Path, ...],
+    reading: "Reading",
+    family: str | None,
+    embed: str | None,
+    as_json: bool,
+) -> None:
+    """Read files as training would, and say what is in them and what is wrong with them.
+
+    Without files: the rows that the family has. Nothing is changed.
+
+    \b
+      ollama-ft data check faq.jsonl
+      ollama-ft data check more.csv --family support    too long? asked in a suite?
+    """
     from dataclasses import asdict
 
-    from ollama_ft.kinds.report import check as examine
+    from ollama_ft import tidy
+    from ollama_ft.cli.findings import print_report
+    from ollama_ft.core import refs
+    from ollama_ft.kinds import report as reports
 
-    report = asdict(examine(list(files), format=form))
+    if files and family is None:
+        report = reports.check(files, reading)
+    else:
+        found = refs.family(context.db, family)
+        with context.workshop() as shop:
+            against = tidy.against(shop, found, embed)
+            rows = () if files else tidy.rows_of(shop.db, shop.home, found)
+            report = (
+                reports.check(files, reading, against)
+                if files
+                else reports.summarise(rows, against)
+            )
     if as_json:
-        print_json(report)
-        return
-    for key, value in report.items():
-        click.echo(f"{key.replace('_', ' '):<16}{_written(value)}")
+        print_json(asdict(report))
+    else:
+        print_report(report)
 
 
-def _written(value: object) -> str:
-    match value:
-        case {"median": median, "longest": longest, "longest_at": place}:
-            return f"median {median} characters, longest {longest} ({place})"
-        case dict():
-            return ", ".join(f"{key} {count}" for key, count in value.items())
-        case list() | tuple():
-            return "".join(f"\n  {line}" for line in value) or "none"
-        case _:
-            return str(value)
+for _command in (clean_command, diff_command, augment_command):
+    data_command.add_command(_command)
 
 
 @data_command.command("show")

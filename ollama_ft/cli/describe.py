@@ -8,6 +8,7 @@ from ollama_ft.core.catalog import newest, row
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.files import artefact
 from ollama_ft.core.home import Home
+from ollama_ft.core.judged_records import Verdict
 from ollama_ft.core.records import (
     Adapter,
     Base,
@@ -108,7 +109,7 @@ def _served(db: Database, version: Version) -> dict[str, Fields]:
     if proof := newest(db, Proof, version=version.key):
         checks = json.loads(proof.figures_json)
         found["proof"] = {"passed": bool(proof.passed), "digest": proof.digest} | checks
-    if evaluation := newest(db, Evaluation, version=version.key):
+    if evaluation := newest(db, Evaluation, version=version.key, suite=""):
         found["evaluation"] = {
             "right": f"{evaluation.right} of {evaluation.questions}",
             "perplexity of general text": evaluation.perplexity,
@@ -116,6 +117,16 @@ def _served(db: Database, version: Version) -> dict[str, Fields]:
             "measured": measured(db, evaluation),
             "suite": evaluation.suite_digest,
             "digest": evaluation.digest,
+        }
+    if verdict := newest(db, Verdict, version=version.key):
+        figures = json.loads(verdict.figures_json)
+        found["gate"] = {
+            "verdict": verdict.outcome,
+            "against": row(db, Version, verdict.against).tag,
+            "said": figures["headline"],
+            "because": figures["sentences"],
+            "gate": f"{verdict.gate} ({verdict.gate_digest})",
+            "accepted": json.loads(verdict.accepted_json),
         }
     if people := human(db, version):
         found["people"] = _people(people, evaluation)
@@ -215,5 +226,5 @@ def _questions(db: Database, home: Home, one: Version, two: Version) -> list[Fie
 
 
 def _answers(db: Database, home: Home, version: Version) -> dict[str, Answered]:
-    evaluation = newest(db, Evaluation, version=version.key)
+    evaluation = newest(db, Evaluation, version=version.key, suite="")
     return {a.question_digest: a for a in answers(home, evaluation)} if evaluation else {}

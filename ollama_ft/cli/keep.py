@@ -91,11 +91,14 @@ def config_show(context: Context, as_json: bool) -> None:
 
 
 @config_command.command("schema")
-def config_schema() -> None:
+@click.option("--gate", is_flag=True, help="Of a gate instead.")
+def config_schema(gate: bool) -> None:
     """Print the JSON Schema of a recipe, for editors."""
+    from ollama_ft.core.gates import GateRules
     from ollama_ft.core.recipe import Recipe
 
-    click.echo(json.dumps(Recipe.model_json_schema(), indent=2))
+    kind = GateRules if gate else Recipe
+    click.echo(json.dumps(kind.model_json_schema(), indent=2))
 
 
 @click.command("plugins")

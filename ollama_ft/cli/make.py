@@ -1,5 +1,6 @@
 """Commands that make versions: new, train, resume, eval."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.manners import unload_option
-from ollama_ft.cli.outcome import evaluation_json, outcome_json, print_evaluation, print_outcome
+from ollama_ft.cli.outcome import evaluation_json, print_evaluation, tell_outcome
 from ollama_ft.cli.reading import reading_options
 from ollama_ft.cli.tables import print_json
 from ollama_ft.cli.ways import way, way_options
@@ -16,7 +17,8 @@ from ollama_ft.core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.containers import Reading
-    from ollama_ft.loop import Lesson, Outcome
+    from ollama_ft.loop import Lesson
+    from ollama_ft.stages.gate import Gate
 
 data_option = click.option(
     "--data",
@@ -26,6 +28,7 @@ data_option = click.option(
     help="Questions with answers: JSONL, CSV, Parquet …; may be given several times.",
 )
 recipe_option = click.option("--recipe", help="A recipe's name, or a YAML file.")
+gate_option = click.option("--gate", help="When it may go live: a gate's name, or a YAML file.")
 set_option = click.option(
     "--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a key of the recipe."
 )
@@ -39,6 +42,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reading_options
 @recipe_option
 @set_option
+@gate_option
 @click.option("--system", help="The system message of every version; else the base's own.")
 @click.option("--parameter", "parameters", metavar="KEY=VALUE", multiple=True, help="As in Ollama.")
 @way_options
@@ -53,6 +57,7 @@ def new_command(
     reading: "Reading",
     recipe: str | None,
     changes: tuple[str, ...],
+    gate: str | None,
     system: str | None,
     parameters: tuple[str, ...],
     route: str | None,
@@ -76,7 +81,7 @@ def new_command(
     chosen = way(route, packed_as)
     lesson = None
     if files:
-        lesson = replace(_lesson(context, base, files, reading, recipe, changes), way=chosen)
+        lesson = replace(_lesson(context, base, files, reading, recipe, changes, gate), way=chosen)
     with context.home.lock(name), context.workshop(unload=unload) as shop:
         row = loop.new(shop, name, base, system=system, parameters=values)
         if not family and not as_json:
@@ -91,7 +96,7 @@ def new_command(
                 click.echo(f"next: ollama-ft train {name} --data faq.jsonl")
             return
         outcome = loop.teach(shop, row, lesson)
-        _print(context, outcome, as_json)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("train")
@@ -101,6 +106,7 @@ def new_command(
 @click.option("--anew", is_flag=True, help="Learn from --data alone, not from earlier data too.")
 @recipe_option
 @set_option
+@gate_option
 @way_options
 @unload_option
 @as_json
@@ -113,6 +119,7 @@ def train_command(
     anew: bool,
     recipe: str | None,
     changes: tuple[str, ...],
+    gate: str | None,
     route: str | None,
     packed_as: str | None,
     unload: bool,
@@ -120,7 +127,7 @@ def train_command(
 ) -> None:
     """Train the next version from what the live one learned and --data.
 
-    It becomes live if it is proved and answers no fewer questions right than the live one.
+    It becomes live if it is proved and passes the gate; else it is kept as a candidate.
 
     \b
       ollama-ft train --data more.jsonl
@@ -134,7 +141,7 @@ def train_command(
 
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
-    lesson = _lesson(context, base.name, files, reading, recipe, changes)
+    lesson = _lesson(context, base.name, files, reading, recipe, changes, gate)
     lesson = replace(lesson, anew=anew, way=way(route, packed_as))
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         if files:
@@ -147,32 +154,40 @@ def train_command(
                     mend=f"ollama-ft train {found.name} --data faq.jsonl",
                 )
             outcome = loop.again(shop, found, dataset, lesson)
-        _print(context, outcome, as_json)
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("resume")
 @click.argument("family", required=False)
+@gate_option
 @unload_option
 @as_json
 @pass_context
-def resume_command(context: Context, family: str | None, unload: bool, as_json: bool) -> None:
+def resume_command(
+    context: Context, family: str | None, gate: str | None, unload: bool, as_json: bool
+) -> None:
     """Go on with an interrupted training, from its checkpoint."""
     from ollama_ft import loop
     from ollama_ft.core import refs
 
     found = refs.family(context.db, family)
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
-        outcome = loop.resume(shop, found)
-        _print(context, outcome, as_json)
+        outcome = loop.resume(shop, found, load_the_gate(context, gate))
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("eval")
 @click.argument("ref", required=False)
+@click.option("--suite", "suites", multiple=True, help="Ask this suite instead; repeatable.")
 @click.option("--metric", "metrics", multiple=True, help="Measure this too; repeatable.")
 @as_json
 @pass_context
 def eval_command(
-    context: Context, ref: str | None, metrics: tuple[str, ...], as_json: bool
+    context: Context,
+    ref: str | None,
+    suites: tuple[str, ...],
+    metrics: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Ask a version the questions kept for it; score the answers.
 
@@ -180,16 +195,19 @@ def eval_command(
 
     \b
       ollama-ft eval v2 --metric chrf --metric rouge_l --metric perplexity
+      ollama-ft eval v2 --suite general
     """
     from ollama_ft import compare
     from ollama_ft.core.refs import resolve
 
     version = resolve(context.db, ref)
     with context.home.lock(version.family), context.workshop() as shop:
-        evaluation, measured = compare.measure(shop, version, metrics)
+        found = compare.measure(shop, version, metrics, suites)
     if as_json:
-        print_json(evaluation_json(version, evaluation) | {"measured": measured})
-    else:
+        told = [evaluation_json(version, one) | {"measured": measured} for one, measured in found]
+        print_json({"evaluations": told} if suites else told[0])
+        return
+    for evaluation, measured in found:
         print_evaluation(version, evaluation, measured)
 
 
@@ -200,6 +218,7 @@ def _lesson(
     reading: "Reading",
     recipe: str | None,
     changes: tuple[str, ...],
+    gate: str | None,
 ) -> "Lesson":
     from ollama_ft.core.recipe import load_recipe
     from ollama_ft.kinds.containers import parts
@@ -214,7 +233,20 @@ def _lesson(
         reading=reading,
         recipe=load_recipe(name, context.home.texts("recipes"), _pairs("--set", changes)),
         recipe_name=name,
+        gate=load_the_gate(context, gate),
     )
+
+
+def load_the_gate(
+    context: Context, name: str | None, accepted: Mapping[str, str] | None = None
+) -> "Gate":
+    """The gate of this name (None: the setting's), with what somebody accepts."""
+    from ollama_ft.core.gates import load_gate
+    from ollama_ft.stages.gate import Gate
+
+    name = name or context.setting("gate")
+    rules = load_gate(name, context.home.texts("gates"))
+    return Gate(name=name, rules=rules, accepted=accepted or {})
 
 
 def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
@@ -234,10 +266,3 @@ def _value(text: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _print(context: Context, outcome: "Outcome", as_json: bool) -> None:
-    if as_json:
-        print_json(outcome_json(context.db, outcome))
-    else:
-        print_outcome(context.db, context.home, outcome)

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ollama_ft.cli.tables import number, share, table
+from ollama_ft.cli.app import Context
+from ollama_ft.cli.tables import number, print_json, share, table
 from ollama_ft.core.catalog import row
 from ollama_ft.core.home import Home
+from ollama_ft.core.judged_records import Verdict
 from ollama_ft.core.records import Evaluation, Proof, Version
 
 if TYPE_CHECKING:
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
     from ollama_ft.loop import Outcome
 
 SHOWN = 3  # questions whose answers are printed side by side
+
+
+def tell_outcome(context: Context, outcome: "Outcome", as_json: bool) -> None:
+    """Print the outcome. Raises GateFailed or NotEnoughData if the gate did not let it pass."""
+    from ollama_ft.stages.gate import refusal
+
+    if as_json:
+        print_json(outcome_json(context.db, outcome))
+    else:
+        print_outcome(context.db, context.home, outcome)
+    live = row(context.db, Version, outcome.verdict.against)
+    refused = refusal(outcome.verdict, outcome.version, live)
+    if refused and not outcome.promoted:
+        raise refused
 
 
 def print_outcome(db: "Database", home: Home, outcome: "Outcome") -> None:
@@ -35,8 +51,33 @@ def print_outcome(db: "Database", home: Home, outcome: "Outcome") -> None:
         right=[name for name, _ in columns],
     )
     click.echo(f"\nproof     {proof_line(outcome.proof)}")
-    click.echo(f"live      {outcome.version.tag} (before: {former.tag})")
-    click.echo("way back  ollama-ft rollback")
+    print_verdict(outcome.verdict)
+    if outcome.promoted:
+        click.echo(f"live      {outcome.version.tag} (before: {former.tag})")
+        click.echo("way back  ollama-ft rollback")
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print what the gate said, and what that rests on."""
+    from ollama_ft.stages.gate import words
+
+    said, lines = words(verdict)
+    click.echo(f"gate      {verdict.outcome}: {said}")
+    for line in lines:
+        click.echo(f"          {line}")
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as an object, with every figure."""
+    body = {
+        "outcome": verdict.outcome,
+        "gate": verdict.gate,
+        "gate_digest": verdict.gate_digest,
+        "accepted": json.loads(verdict.accepted_json),
+        "digest": verdict.digest,
+    }
+    figures: dict[str, Any] = json.loads(verdict.figures_json)
+    return body | figures
 
 
 def _print_answers(db: "Database", home: Home, outcome: "Outcome") -> None:
@@ -89,6 +130,7 @@ def outcome_json(db: "Database", outcome: "Outcome") -> dict[str, Any]:
         "base": evaluation_json(None, outcome.base),
         "before": evaluation_json(former, outcome.before),
         "after": evaluation_json(outcome.version, outcome.after),
+        "verdict": verdict_json(outcome.verdict),
     }
 
 
@@ -101,6 +143,7 @@ def evaluation_json(version: Version | None, evaluation: Evaluation) -> dict[str
         "perplexity": evaluation.perplexity,
         "metrics": json.loads(evaluation.metrics_json),
         "suite": evaluation.suite_digest,
+        "suite_name": evaluation.suite or "test",
         "digest": evaluation.digest,
     }
 
@@ -109,7 +152,8 @@ def print_evaluation(
     version: Version, evaluation: Evaluation, measured: dict[str, float | None]
 ) -> None:
     """Print one version's scores, and what was measured on request."""
-    click.echo(f"{version.tag}: {_right(evaluation)} right")
+    suite = f", {evaluation.suite}" if evaluation.suite else ""
+    click.echo(f"{version.tag}{suite}: {_right(evaluation)} right")
     for name, value in json.loads(evaluation.metrics_json).items():
         click.echo(f"  {name:<17} {value}")
     click.echo(f"  perplexity of general text {number(evaluation.perplexity)}")

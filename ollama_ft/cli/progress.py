@@ -114,7 +114,8 @@ def _count(event: Count) -> str:
         amount = f"{size(event.done)}/{size(event.total)}"
     else:
         amount = f"{event.done}/{event.total} {event.unit}"
-    return f"{bar(event.done, event.total)} {event.name}  {amount}"
+    left = "" if event.eta_seconds is None else f"  {_time(event.eta_seconds)} left"
+    return f"{bar(event.done, event.total)} {event.name}  {amount}{left}"
 
 
 def bar(done: int, total: int, width: int = 24) -> str:

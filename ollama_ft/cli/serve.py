@@ -10,6 +10,7 @@ from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.core.errors import BadInput, FtError
 
 if TYPE_CHECKING:
+    from ollama_ft.core.events import Event
     from ollama_ft.core.home import Home
     from ollama_ft.runtime.host import Address
     from ollama_ft.serve.server import Plan
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--log/--no-log", default=True, help="Remember questions and answers, or not.")
 @click.option("--redact/--no-redact", default=True, help="Take out what is personal, or not.")
 @click.option("--retain", type=click.FloatRange(min=0), help="Days to keep them; else for ever.")
+@click.option("--rag", multiple=True, metavar="FAMILY", help="Put its documents' passages in.")
 @click.option("--spool", type=click.IntRange(1), default=64, show_default=True, help="MB at most.")
 @pass_context
 def serve_command(
@@ -35,6 +37,7 @@ def serve_command(
     log: bool,
     redact: bool,
     retain: float | None,
+    rag: tuple[str, ...],
     spool: int,
 ) -> None:
     """Serve Ollama's address, and remember what is asked.
@@ -50,6 +53,7 @@ def serve_command(
     One request is not remembered: X-Ollama-FT-No-Log: 1. An answer's X-Ollama-FT-Exchange header
     is the id for feedback.
     """
+    from ollama_ft.core.refs import family
     from ollama_ft.runtime.find import choose
     from ollama_ft.serve.guard import Doorkeeper
     from ollama_ft.serve.server import Plan, serve
@@ -68,6 +72,8 @@ def serve_command(
         port=port,
         keeping=_keeping(context.home, redact, retain, spool) if log else None,
         env=os.environ,
+        rag=[family(context.db, name).name for name in rag],
+        emit=_tell,
     )
     if choice.why:
         _note(choice.why)
@@ -101,6 +107,8 @@ def _ready(context: Context, plan: "Plan", address: "Address") -> None:
         days = plan.keeping.retain_days
         kept = "for ever" if days is None else f"{days:g} days"
         _note(f"remembering in {plan.keeping.path}; {clean}; kept {kept}")
+    if plan.rag:
+        _note(f"passages of documents are put before questions to {', '.join(plan.rag)}")
     try:
         _bring_live(context, address, plan.keeper.token)
     except FtError as error:
@@ -120,9 +128,10 @@ def _bring_live(context: Context, address: "Address", token: str) -> None:
         from ollama_ft import loop
         from ollama_ft.runtime.client import Ollama
         from ollama_ft.stages import publish
+        from ollama_ft.workshop import Workshop
 
         with Ollama(address, api_key=token) as client:
-            shop = loop.Workshop(db=db, home=context.home, client=client, emit=silent)
+            shop = Workshop(db=db, home=context.home, client=client, emit=silent)
             loop.mend(shop)
             for family in every(db, Family):
                 if current := live(db, family.name):
@@ -140,6 +149,10 @@ def _ip(listen: str) -> str:
             f"{listen!r} is no IP address to listen on.",
             mend="ollama-ft serve --listen 0.0.0.0, with a token",
         ) from error
+
+
+def _tell(event: "Event") -> None:
+    _note(getattr(event, "text", ""))
 
 
 def _note(text: str) -> None:

@@ -1,6 +1,7 @@
 """Commands about what is live: promote, rollback, run."""
 
 import sys
+from collections.abc import Mapping
 
 import click
 
@@ -16,11 +17,31 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.command("promote")
 @click.argument("ref")
 @reason_option
+@click.option("--gate", help="When it may go live: a gate's name, or a YAML file.")
+@click.option("--accept", multiple=True, metavar="ID", help="A question that may be forgotten.")
+@click.option("--force", is_flag=True, help="Whatever the gate says; needs --reason.")
 @dry_option
 @as_json
 @pass_context
-def promote_command(context: Context, ref: str, reason: str, dry_run: bool, as_json: bool) -> None:
-    """Make a proved version the live one."""
+def promote_command(
+    context: Context,
+    ref: str,
+    reason: str,
+    gate: str | None,
+    accept: tuple[str, ...],
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Make a proved version live, if it passes the gate.
+
+    \b
+      ollama-ft promote v2
+      ollama-ft promote v2 --accept 1f9a03bc --reason "we close at six now"
+      ollama-ft promote v2 --force --reason "asked for by the boss"
+    """
+    from ollama_ft.cli.make import load_the_gate
+    from ollama_ft.cli.outcome import print_verdict, verdict_json
     from ollama_ft.core.refs import live, resolve
     from ollama_ft.stages.promote import check_proof
 
@@ -33,9 +54,17 @@ def promote_command(context: Context, ref: str, reason: str, dry_run: bool, as_j
         return
     from ollama_ft import loop
 
+    if (accept or force) and not reason:
+        raise BadInput(
+            f"{'--force' if force else '--accept'} needs a --reason: it is kept for ever."
+        )
+    rules = load_the_gate(context, gate, dict.fromkeys(accept, reason))
     with context.home.lock(version.family), context.workshop() as shop:
-        row = loop.promote(shop, version, reason)
-    _say(as_json, version.family, was, version.tag, row.digest)
+        row, verdict = loop.promote(shop, version, reason, rules, force=force)
+    if verdict and not as_json:
+        print_verdict(verdict)
+    more = {"verdict": verdict_json(verdict)} if verdict else {}
+    _say(as_json, version.family, was, version.tag, row.digest, more=more)
 
 
 @click.command("rollback")
@@ -86,10 +115,17 @@ def rollback_command(
 
 
 def _say(
-    as_json: bool, family: str, was: str | None, now: str, digest: str, dry_run: bool = False
+    as_json: bool,
+    family: str,
+    was: str | None,
+    now: str,
+    digest: str,
+    dry_run: bool = False,
+    more: Mapping[str, object] | None = None,
 ) -> None:
     if as_json:
-        print_json({"family": family, "was": was, "live": now, "dry_run": dry_run})
+        body = {"family": family, "was": was, "live": now, "dry_run": dry_run}
+        print_json(body | dict(more or {}))
         return
     verb = "would move" if dry_run else "moved"
     read_back = f" ({short(digest)}, read back)" if digest else ""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.make import load_the_gate
 from ollama_ft.cli.manners import unload_option
-from ollama_ft.cli.outcome import outcome_json, print_outcome, proof_line
+from ollama_ft.cli.outcome import proof_line, tell_outcome
 from ollama_ft.cli.tables import print_json, size, table
 from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput
@@ -95,16 +96,22 @@ def _json(arrival: "Arrival") -> dict[str, object]:
 @click.command("rebase")
 @click.argument("family", required=False)
 @click.option("--onto", metavar="MODEL", help="The new base; else what the old one's name is now.")
+@click.option("--gate", default="no-worse", help="When it may go live; no-worse if not said.")
 @unload_option
 @as_json
 @pass_context
 def rebase_command(
-    context: Context, family: str | None, onto: str | None, unload: bool, as_json: bool
+    context: Context,
+    family: str | None,
+    onto: str | None,
+    gate: str,
+    unload: bool,
+    as_json: bool,
 ) -> None:
     """Train a family again on a base that has moved, or on another.
 
     It learns what the live version learned, by the same recipe, and becomes live if it is proved
-    and answers no fewer questions right than the live version does on the old base.
+    and, by the gate's word, no worse than the live version is on the old base.
 
     \b
       ollama pull qwen2.5:0.5b && ollama-ft rebase support
@@ -115,11 +122,8 @@ def rebase_command(
 
     found = refs.family(context.db, family)
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
-        outcome = upkeep.rebase(shop, found, onto)
-    if as_json:
-        print_json(outcome_json(context.db, outcome))
-    else:
-        print_outcome(context.db, context.home, outcome)
+        outcome = upkeep.rebase(shop, found, onto, load_the_gate(context, gate))
+        tell_outcome(context, outcome, as_json)
 
 
 @click.command("tag")

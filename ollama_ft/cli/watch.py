@@ -42,7 +42,7 @@ def drift_command(
     from ollama_ft.core import refs
     from ollama_ft.core.catalog import newest
     from ollama_ft.core.logsearch import moment
-    from ollama_ft.core.records import Embedder
+    from ollama_ft.core.shelf_records import Embedder
 
     found = refs.family(context.db, family)
     log, start = open_home_log(context), moment(since)

@@ -31,6 +31,8 @@ class Conversation:
     tags: tuple[str, ...] = ()
     source: str = ""  # where the row says it comes from; no part of what it says
     dropped: int = field(default=0, compare=False)  # tool turns that were left out on reading
+    must_not_say: tuple[str, ...] = ()  # texts of which any one, in an answer, makes it wrong
+    cluster: str = ""  # questions of one cluster stand or fall together; "" = not told
 
     @property
     def question(self) -> str:
@@ -57,6 +59,8 @@ class Conversation:
             "accept": list(self.accept),
             "tags": list(self.tags),
             "source": self.source,
+            "must_not_say": list(self.must_not_say),
+            "cluster": self.cluster,
         }
         kept = {name: value for name, value in fields.items() if value}
         return json.dumps(kept, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -96,6 +100,8 @@ class Conversation:
             accept=_texts(row.get("accept")),
             tags=_texts(row.get("tags")),
             source=str(row.get("source", "")),
+            must_not_say=_texts(row.get("must_not_say")),
+            cluster=str(row.get("cluster", "")),
         )
 
 

@@ -32,6 +32,7 @@ class Count(Event):
     done: int
     total: int
     unit: str  # "B" | "questions" | "rows"
+    eta_seconds: float | None = None  # what is left, at the speed so far
 
 
 Emit = Callable[[Event], None]

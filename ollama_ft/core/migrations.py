@@ -281,8 +281,51 @@ def m009_upkeep(db: Database) -> None:
 
 
 @migrations()
-def m010_watched(db: Database) -> None:
-    """What stages/drift.py, check.py, shadow.py and canary.py append."""
+def m010_the_gate(db: Database) -> None:
+    """What stages/suite.py, evaluate.py and gate.py append; `list` shows the test questions."""
+    _table(
+        db,
+        "suites",
+        {"name": str, "family": str, "kind": str, "digest": str, "questions": int, "source": str},
+    )
+    _table(
+        db,
+        "replies",
+        {"version_digest": str, "prompt_digest": str, "options_digest": str, "text": str}
+        | {"done_reason": str, "prompt_tokens": int, "answer_tokens": int}
+        | {"prompt_seconds": float, "answer_seconds": float, "total_seconds": float}
+        | {"load_seconds": float},
+    )
+    db.table("replies").create_index(["version_digest", "prompt_digest"])
+    _table(
+        db,
+        "verdicts",
+        {"version": int, "against": int, "gate": str, "gate_digest": str, "outcome": str}
+        | {"digest": str, "accepted_json": str, "figures_json": str},
+        {"version": "versions", "against": "versions"},
+    )
+    db.table("evaluations").add_column("suite", str, not_null_default="")
+    db.table("datasets").add_column("banned", int, not_null_default=0)
+    view = db["versions_view"].schema
+    db["versions_view"].drop()
+    db.execute(view.replace("where version = v.id)", "where version = v.id and suite = '')"))
+
+
+@migrations()
+def m011_cleanings(db: Database) -> None:
+    """What stages/clean.py appends: which dataset was made from which, and what was done."""
+    _table(
+        db,
+        "cleanings",
+        {"family": str, "dataset": int, "parent": int, "came": int, "stayed": int}
+        | {"digest": str, "counts_json": str},
+        {"dataset": "datasets", "parent": "datasets"},
+    )
+
+
+@migrations()
+def m012_watched(db: Database) -> None:
+    """What stages/drift.py, decay.py, shadow.py and canary.py append."""
     _table(
         db,
         "drifts",

@@ -1,14 +1,13 @@
 """Recipes: the YAML that says how to train. Few keys, each with its meaning under it."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.files import digest_bytes
+from ollama_ft.core.keyed import load_keyed, scalar
 
 
 class Recipe(BaseModel):
@@ -28,7 +27,12 @@ class Recipe(BaseModel):
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate of AdamW.")
     batch_size: int = Field(8, ge=1, le=4096, description="Rows in one step.")
-    epochs: float = Field(16.0, gt=0, le=1000, description="Passes over the training rows.")
+    epochs: float = Field(
+        16.0,
+        ge=0,
+        le=1000,
+        description="Passes over the training rows; 0: enough to hear each answer 64 times.",
+    )
     max_length: int = Field(
         1024, ge=16, description="Longest row in tokens; longer ones are an error."
     )
@@ -73,69 +77,9 @@ def load_recipe(name: str, folders: list[Path], changes: Mapping[str, str]) -> R
 
     Raises NotFound, or BadInput that names the file, the line and the nearest key.
     """
-    path = _find(name, folders)
-    values, lines = _read(path)
-    for key, text in changes.items():
-        values[key] = _scalar(text)
-        lines.pop(key, None)
-    try:
-        return Recipe(**values)
-    except ValidationError as error:
-        raise _first_problem(path, error, lines) from error
+    return load_keyed(Recipe, "recipe", name, folders, changes, "ollama-ft config schema")
 
 
 def read_recipe(text: str) -> Recipe:
     """A recipe from what its `text` wrote, as the catalog keeps it."""
-    return Recipe(**_scalar(text))
-
-
-def _find(name: str, folders: list[Path]) -> Path:
-    if "/" in name or name.endswith((".yaml", ".yml")):
-        path = Path(name).expanduser()
-        if path.is_file():
-            return path
-        raise NotFound(f"There is no recipe file {name}.", mend="ollama-ft config schema")
-    for folder in folders:
-        if (path := folder / f"{name}.yaml").is_file():
-            return path
-    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
-    raise NotFound(f"There is no recipe {name!r}. Known: {', '.join(known)}.")
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        loaded = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if loaded is None:
-        return {}, {}
-    if not isinstance(loaded, CommentedMap):
-        raise BadInput(f"{path} must hold `key: value` lines.", mend="ollama-ft config schema")
-    lines = {str(key): loaded.lc.key(key)[0] + 1 for key in loaded}
-    return {str(key): value for key, value in loaded.items()}, lines
-
-
-def _scalar(text: str) -> Any:
-    from ruamel.yaml import YAML
-
-    return YAML(typ="safe", pure=True).load(text)
-
-
-def _first_problem(path: Path, error: ValidationError, lines: Mapping[str, int]) -> BadInput:
-    problem = error.errors()[0]
-    key = str(problem["loc"][0])
-    where = f"{path}, line {lines[key]}" if key in lines else f"--set {key}"
-    if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, Recipe.model_fields, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return BadInput(f"{where}: {key!r} is no key of a recipe.{hint}", mend=SCHEMA)
-    return BadInput(
-        f"{where}: {key} = {problem['input']!r}: {problem['msg'].lower()}.", mend=SCHEMA
-    )
-
-
-SCHEMA = "ollama-ft config schema"
+    return Recipe(**scalar(text))

@@ -82,6 +82,7 @@ class Dataset(Record):
     duplicates: int  # rows dropped because an equal one is in
     conflicts: int  # questions that came with two answers; the newest is kept
     sources_json: str  # file name -> rows read
+    banned: int = 0  # rows that are a suite's question, and so are not learned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +188,7 @@ class Evaluation(Record):
     perplexity: float | None  # on general text; None for a version made without the trainer
     digest: str
     metrics_json: str
+    suite: str = ""  # the suite's name; "" = the test questions of the family's data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,111 +231,6 @@ class Origin(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement(Record):
-    """One metric of one evaluation, taken when it was asked for; None: it does not apply."""
-
-    table = "measurements"
-    evaluation: int
-    name: str
-    value: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement(Record):
-    """What a judge model said of two versions' answers to one question, in one order.
-
-    `first` is the version with the lower id, whichever was shown first.
-    """
-
-    table = "judgements"
-    first: int
-    second: int
-    question_digest: str
-    prompt_digest: str  # of all that the judge was shown
-    judge: str  # the model's name at the runtime
-    judge_digest: str
-    shown_first: int  # the version whose answer stood first
-    verdict: str  # "first" | "second" | "tie" | "none" (it gave no verdict)
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rating(Record):
-    """What a person who did not know the version gave one answer: 1 (bad) to 5 (good).
-
-    A pair is rated at once and makes two rows. `first` is the version of it with the lower id.
-    """
-
-    table = "ratings"
-    first: int
-    second: int
-    version: int  # whose answer it is: `first` or `second`
-    question_digest: str
-    rater: str
-    shown: int  # 1 or 2: the place in which it was shown; 0: both answers were the same
-    relevance: int
-    fluency: int
-    expertise: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Document(Record):
-    """A file that was read for its knowledge; of one path in one family, the newest row counts."""
-
-    table = "documents"
-    family: str  # "" = for every family
-    path: str
-    digest: str  # of the file
-    kind: str  # the reader's name: "markdown", "pdf" …
-    title: str
-    size: int  # bytes
-    passages: int
-    removed: int = 0  # 1: taken off the shelf by this row
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk(Record):
-    """A passage's text, once however many documents hold it. `digest` is of heading and text."""
-
-    table = "chunks"
-    digest: str
-    heading: str  # the headings above it: "Shipping › Abroad"
-    text: str
-    tokens: int  # as the embedding model counts them, nearly where its vocabulary is not at hand
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placement(Record):
-    """Where a chunk stands in a document."""
-
-    table = "placements"
-    document: int
-    chunk: int
-    place: int  # 0, 1, 2 … down the document
-    page: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Embedder(Record):
-    """An embedding model as a runtime has it. `digest` is of its GGUF."""
-
-    table = "embedders"
-    name: str  # the pinned name, which nobody's pull moves
-    digest: str
-    dimensions: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vector(Record):
-    """A chunk's embedding: `data` is float16, little-endian, `dimensions` of them, length one."""
-
-    table = "vectors"
-    chunk: int
-    embedder: int
-    data: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
 class Merge(Record):
     """An adapter built into its base, for runtimes that take none. The file is in the store."""
 
@@ -371,6 +268,20 @@ class Removal(Record):
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cleaned(Record):
+    """A dataset made from another by cleaning; `digest` names the JSONL that says what changed."""
+
+    table = "cleanings"
+    family: str
+    dataset: int  # the revision that was made
+    parent: int  # the dataset that was cleaned, as it was
+    came: int  # rows of the parent
+    stayed: int
+    digest: str
+    counts_json: str  # "dropped", "redacted", "repaired": reason → rows
+
+
 RECORDS: tuple[type[Record], ...] = (
     Base,
     Family,
@@ -386,15 +297,8 @@ RECORDS: tuple[type[Record], ...] = (
     Intent,
     Promotion,
     Origin,
-    Measurement,
-    Judgement,
-    Rating,
-    Document,
-    Chunk,
-    Placement,
-    Embedder,
-    Vector,
     Merge,
     VersionTag,
     Removal,
+    Cleaned,
 )

@@ -14,6 +14,7 @@ DEFAULTS = {
     "progress": "auto",
     "require_signature": "no",
     "embedder": "all-minilm:22m",
+    "gate": "default",
 }
 MEANINGS = {
     "host": "The runtime's address; empty = OLLAMA_HOST, then the default, then embedded.",
@@ -21,6 +22,7 @@ MEANINGS = {
     "progress": "auto | plain | json | none",
     "require_signature": "yes: `import` and `pull` take only what a trusted key signed.",
     "embedder": "The embedding model that `knowledge add` uses.",
+    "gate": "When a version may go live: a gate's name, or a YAML file.",
 }
 
 

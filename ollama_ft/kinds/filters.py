@@ -52,11 +52,14 @@ def _fault_of_text(conversation: Conversation) -> str:
             return f"has an empty {kind}"
         if bad := _bad_character(message.content):
             return f"has {bad} in its {kind}"
-    for text in (*conversation.accept, *conversation.tags, conversation.source):
+    marks = (*conversation.must_not_say, *conversation.tags, conversation.source)
+    for text in (*conversation.accept, *marks, conversation.cluster):
         if bad := _bad_character(text):
-            return f'has {bad} in its "accept", "tags" or "source"'
+            return f'has {bad} in its "accept", "must_not_say", "tags", "cluster" or "source"'
     if not all(text.strip() for text in conversation.accept):
         return 'has an empty text in its "accept", which any answer would contain'
+    if not all(text.strip() for text in conversation.must_not_say):
+        return 'has an empty text in its "must_not_say", which any answer would contain'
     return ""
 
 

@@ -39,6 +39,7 @@ class RowFault(ValueError):
 
 
 OnBad = Callable[[BadInput], None]
+Mend = Callable[[Conversation], Conversation]  # what is set right before a row is judged
 
 
 def read_rows(
@@ -56,14 +57,16 @@ def read_rows(
         yield from read_part(part, on_bad)
 
 
-def read_part(part: Part, on_bad: OnBad | None = None) -> Iterator[Numbered]:
-    """The same for one file of which more is known; see containers.Part."""
+def read_part(
+    part: Part, on_bad: OnBad | None = None, mend: Mend | None = None
+) -> Iterator[Numbered]:
+    """The same for one file of which more is known (see containers.Part); `mend` repairs rows."""
     path, rows = part.path, raw_rows(part)
     first = list(islice(rows, LOOK))
     kind = _named(part.format) if part.format else _found_out(path, first)
     for number, row in chain(first, rows):
         try:
-            yield number, _parse(kind, row)
+            yield number, _parse(kind, row, mend)
         except RowFault as error:
             bad = BadInput(f"{path.name}, row {number} {error}.", mend=_mend(path, number))
             if on_bad is None:
@@ -117,7 +120,7 @@ def _no_objects(path: Path, number: int, row: object) -> BadInput:
     )
 
 
-def _parse(kind: Format, row: object) -> Conversation:
+def _parse(kind: Format, row: object, mend: Mend | None) -> Conversation:
     if isinstance(row, FileFault):
         raise RowFault(row.what)
     if not isinstance(row, dict):
@@ -128,6 +131,8 @@ def _parse(kind: Format, row: object) -> Conversation:
                 raise RowFault(f"is {other.name}, but the file is {kind.name}: split it in two")
         raise RowFault(f"is not {kind.name}: it needs {kind.keys}")
     conversation = _with_fields(kind.parse(row), row)
+    if mend is not None:
+        conversation = mend(conversation)
     if what := fault(conversation):
         raise RowFault(what)
     return conversation
@@ -137,15 +142,18 @@ def _with_fields(conversation: Conversation, row: Row) -> Conversation:
     """The conversation with the optional fields that any format may carry.
 
     Other people's "tags" and "source" may be anything; ours are texts, and the rest is let be. A
-    "split" or "accept" that is not understood would change what is measured: that is a fault.
+    "split", "accept" or "must_not_say" that is not understood would change what is measured: that
+    is a fault.
     """
-    source = row.get("source")
+    source, cluster = row.get("source"), row.get("cluster")
     return replace(
         conversation,
         split=_split(row.get("split")),
         accept=_texts(row, "accept"),
         tags=_texts(row, "tags") if _is_texts(row.get("tags")) else (),
         source=source if isinstance(source, str) else "",
+        must_not_say=_texts(row, "must_not_say"),
+        cluster=cluster if isinstance(cluster, str) else "",
     )
 
 

@@ -33,6 +33,8 @@ REORDERED = 0.95  # the same with the words (Chinese: the characters) sorted
 BANDS, ROWS = 20, 3  # a pair that shares half of its pieces is proposed with 1-(1-.5³)²⁰ = 93 %
 WINDOW = 6  # neighbours that each member of a bucket is compared with: bounds the work
 PROPOSED = 0.35  # least share of equal signature places that is worth an edit distance
+RARE = 3  # of its pieces that most others do not have, each of which proposes pairs as well
+COUNTED = 1 << 20  # counters of pieces, shared by those whose hashes meet
 BATCH = 20_000  # texts whose signatures are made at once
 
 _BETWEEN = re.compile(r"[\W_]+")
@@ -59,6 +61,16 @@ def _alike(one: str, other: str) -> bool:
     return bool(OSA.normalized_similarity(_sorted(one), _sorted(other), score_cutoff=REORDERED))
 
 
+EQUAL, LIKE, UNLIKE = range(3)
+
+
+def _compare(one: str, other: str) -> int:
+    """Two plain texts with the same numbers: equal but for the order, alike, or neither."""
+    if one == other or _sorted(one) == _sorted(other):
+        return EQUAL
+    return LIKE if _alike(one, other) else UNLIKE
+
+
 def _sorted(text: str) -> str:
     if _CHINESE.search(text):
         return "".join(sorted(text.replace(" ", "")))
@@ -81,7 +93,7 @@ class Groups:
 def group(questions: Sequence[str], answers: Sequence[str]) -> Groups:
     """Group questions (plain texts) with their answers (as they stand).
 
-    In a crowd of alike questions only WINDOW neighbours of each are compared, so that the work
+    In a crowd of alike questions only a few neighbours of each are compared, so that the work
     grows with their number; what is connected over others still comes together. Empty questions
     are alone.
     """
@@ -97,31 +109,33 @@ def group(questions: Sequence[str], answers: Sequence[str]) -> Groups:
 
     for one, other in (pair for pairs in _proposed(questions) for pair in pairs.tolist()):
         low, high = sorted((find(one), find(other)))
-        if low == high or (one in told and other in told):
+        if low == high:
             continue
-        a, b = questions[one], questions[other]
-        if a == b or _sorted(a) == _sorted(b):
+        alike = _compare(questions[one], questions[other])
+        if alike == EQUAL or (
+            alike == LIKE and is_near(plain(answers[one]), plain(answers[other]))
+        ):
             root[high] = low
-        elif _alike(a, b):
-            if is_near(plain(answers[one]), plain(answers[other])):
-                root[high] = low
-            else:
-                similar.append((one, other))
-                told |= {one, other}
+        elif alike == LIKE and not told >= {one, other}:
+            similar.append((one, other))
+            told |= {one, other}
     return Groups(first=array("q", map(find, range(len(questions)))), similar=similar)
 
 
 def _proposed(texts: Sequence[str]) -> "Iterator[Pairs]":
-    """Pairs that share a band and their numbers, and enough of the rest; each pair once."""
+    """Pairs that share a band and their numbers, and enough of the rest; some pairs twice."""
     import numpy as np
 
     count = len(texts)
     signed = np.empty((count, BANDS * ROWS), np.uint32)
     numbers = np.empty(count, np.uint64)
+    seen = np.zeros(COUNTED, np.uint32)
     for start in range(0, count, BATCH):
         some = [texts[index] for index in range(start, min(start + BATCH, count))]
-        signed[start : start + len(some)] = signatures(some)
+        pieces = _pieces(some)
+        signed[start : start + len(some)] = _signed(len(some), *pieces)
         numbers[start : start + len(some)] = [_numbers(text) for text in some]
+        seen += np.bincount(pieces[0] % COUNTED, minlength=COUNTED).astype(np.uint32)
     kept = np.flatnonzero((signed != 0xFFFFFFFF).any(axis=1))
     brief = signed.astype(np.uint8)  # enough to see which places agree
     for band in range(BANDS):
@@ -132,6 +146,43 @@ def _proposed(texts: Sequence[str]) -> "Iterator[Pairs]":
         # Within a bucket, by another place of the signature: what is alike stands together.
         order = np.lexsort((signed[kept, (band * ROWS + ROWS) % (BANDS * ROWS)], key))
         yield from _of_band(key[order], kept[order], brief, band)
+    del signed
+    yield from _by_rare_pieces(texts, seen, numbers, brief)
+
+
+def _by_rare_pieces(
+    texts: Sequence[str],
+    seen: "NDArray[np.uint32]",
+    numbers: "NDArray[np.uint64]",
+    brief: "NDArray[np.uint8]",
+) -> "Iterator[Pairs]":
+    """Pairs that share one of their rarest pieces: how the few of a kind meet in a crowd.
+
+    Where hundreds of questions differ in one word, all of them share their bands, and WINDOW
+    neighbours are a small part of them. What the word has for itself, its own copies share.
+    """
+    import numpy as np
+
+    rare = np.zeros((len(texts), RARE), np.uint64)
+    for start in range(0, len(texts), BATCH):
+        some = [texts[index] for index in range(start, min(start + BATCH, len(texts)))]
+        hashes, rows = _pieces(some)
+        often = seen[hashes % COUNTED]
+        shared = often > 1
+        hashes, rows, often = hashes[shared], rows[shared], often[shared]
+        order = np.lexsort((hashes, often, rows))
+        hashes, rows = hashes[order], rows[order]
+        fresh = np.flatnonzero(np.diff(hashes, prepend=0) != 0)
+        hashes, rows = hashes[fresh], rows[fresh]
+        begins = np.searchsorted(rows, np.arange(len(some)))
+        place = np.arange(len(rows)) - begins[rows]
+        first = place < RARE
+        rare[start + rows[first], place[first]] = hashes[first]
+    for band in range(RARE):
+        kept = np.flatnonzero(rare[:, band])
+        key = rare[kept, band] ^ (numbers[kept] << np.uint64(32))
+        order = np.lexsort((rare[kept, (band + 1) % RARE], key))
+        yield from _of_band(key[order], kept[order], brief, 0, 3 * WINDOW)
 
 
 def _numbers(text: str) -> int:
@@ -140,12 +191,19 @@ def _numbers(text: str) -> int:
 
 
 def _of_band(
-    keys: "NDArray[np.uint64]", places: "NDArray[np.int64]", brief: "NDArray[np.uint8]", band: int
+    keys: "NDArray[np.uint64]",
+    places: "NDArray[np.int64]",
+    brief: "NDArray[np.uint8]",
+    band: int,
+    window: int = WINDOW,
 ) -> "Iterator[Pairs]":
-    """Neighbours with one key that agree in enough places, and in no band before this one."""
+    """Neighbours with one key that agree in enough places, and in no band before this one.
+
+    (Those that do have been neighbours there, or stood in a crowd: see _by_rare_pieces.)
+    """
     import numpy as np
 
-    for step in range(1, WINDOW + 1):
+    for step in range(1, window + 1):
         same = np.flatnonzero(keys[:-step] == keys[step:])
         for start in range(0, len(same), BATCH):
             some = same[start : start + BATCH]
@@ -162,10 +220,13 @@ def signatures(texts: Sequence[str]) -> "Signatures":
     The share of places in which two signatures agree estimates the share of pieces that the texts
     have in common (Jaccard).
     """
+    return _signed(len(texts), *_pieces(texts))
+
+
+def _signed(count: int, hashes: "NDArray[np.uint32]", rows: "NDArray[np.int64]") -> "Signatures":
     import numpy as np
 
-    result = np.full((len(texts), BANDS * ROWS), 0xFFFFFFFF, np.uint32)
-    hashes, rows = _pieces(texts)
+    result = np.full((count, BANDS * ROWS), 0xFFFFFFFF, np.uint32)
     if not len(hashes):
         return result
     starts = np.flatnonzero(np.diff(rows, prepend=-1))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from ollama_ft.core.errors import BadInput
-from ollama_ft.core.records import Rating
+from ollama_ft.core.judged_records import Rating
 from ollama_ft.kinds.pairs import Pair
 
 MARKS = ("relevance", "fluency", "expertise")

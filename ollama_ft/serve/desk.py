@@ -15,6 +15,7 @@ from ollama_ft.core.errors import BadInput, FtError, NotFound
 from ollama_ft.core.exchange import Rated, verdict_of
 from ollama_ft.core.logbook import find_exchange, open_log
 from ollama_ft.serve.asgi import App, Receive, Scope, Send, answer, body_of
+from ollama_ft.serve.librarian import Librarian
 from ollama_ft.serve.writer import LOST, Writer
 
 PREFIX = "/ollama-ft/"
@@ -25,9 +26,16 @@ _BODY_LIMIT = 1 << 20  # bytes of feedback
 class Desk:
     """The application around the proxy that answers for these paths."""
 
-    def __init__(self, app: App, writer: Writer | None, facts: dict[str, object]) -> None:
+    def __init__(
+        self,
+        app: App,
+        writer: Writer | None,
+        facts: dict[str, object],
+        librarian: Librarian | None = None,
+    ) -> None:
         self.app = app
         self.writer = writer
+        self.librarian = librarian
         self.facts = facts  # what never changes: address, runtime, whether it redacts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,10 +69,11 @@ class Desk:
     def status(self) -> dict[str, object]:
         """Every figure about the log since it was begun, and what is the matter with it."""
         writer = self.writer
+        facts = self.facts | {"rag_trouble": self.librarian.trouble if self.librarian else ""}
         if writer is None:
-            return self.facts | {"logging": False}
+            return facts | {"logging": False}
         losses = writer.counts.losses
-        return self.facts | {
+        return facts | {
             "logging": True,
             "begun": writer.counts.get("begun"),
             "acknowledged": writer.acknowledged,

@@ -14,7 +14,7 @@ from ollama_ft.core.catalog import newest
 from ollama_ft.core.errors import RuntimeUnavailable
 from ollama_ft.core.events import Emit, Note, silent
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Embedder
+from ollama_ft.core.shelf_records import Embedder
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.words import match_any, to_ask
 from ollama_ft.kinds.context import Passage

@@ -15,6 +15,7 @@ from ollama_ft.core.exchange import new_uid
 from ollama_ft.core.records import utc_now
 from ollama_ft.runtime.heard import UNDERSTOOD, Overheard, is_question
 from ollama_ft.serve.asgi import App, Message, Receive, Scope, Send, body_of, given, header, without
+from ollama_ft.serve.librarian import Found, Librarian, as_bytes
 from ollama_ft.serve.listing import corrected
 from ollama_ft.serve.names import Names, Renamer, Resolved
 from ollama_ft.serve.writer import Writer
@@ -44,10 +45,17 @@ _OFF = ("", "0", "false", "no")
 class Proxy:
     """The application around `runtime`. Without a writer it only resolves names."""
 
-    def __init__(self, runtime: App, names: Names, writer: Writer | None) -> None:
+    def __init__(
+        self,
+        runtime: App,
+        names: Names,
+        writer: Writer | None,
+        librarian: Librarian | None = None,
+    ) -> None:
         self.runtime = runtime
         self.names = names
         self.writer = writer
+        self.librarian = librarian
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -78,17 +86,30 @@ class Proxy:
             await self.runtime(scope, given(content, receive), send)
             return
         resolved = self.names.resolve(asked)
-        if resolved.renamed:
-            content = _renamed(content, body, key, resolved)
-            send = _renaming(send, resolved)
-            length = (b"content-length", str(len(content)).encode())
-            headers = without(scope["headers"], b"content-length", b"transfer-encoding")
-            scope = {**scope, "headers": [*headers, length]}
         kept = self._kept(scope, body, resolved)
+        found = await self._found(scope, body, resolved)
+        if found is not None:
+            content = as_bytes(found.body)
+            if kept is not None:
+                kept.context = found.context
+        if resolved.renamed:
+            content = _renamed(content, found.body if found else body, key, resolved)
+            send = _renaming(send, resolved)
+        if resolved.renamed or found is not None:
+            scope = _with_length(scope, content)
         if kept is None:
             await self.runtime(scope, given(content, receive), send)
         else:
             await self._remembered(scope, given(content, receive), send, kept)
+
+    async def _found(
+        self, scope: Scope, body: Mapping[str, Any], resolved: Resolved
+    ) -> Found | None:
+        """The request with passages of the family's documents; None if it goes on as it is."""
+        path = scope["path"]
+        if self.librarian is None or path not in UNDERSTOOD or not is_question(path, body):
+            return None
+        return await self.librarian.furnish(resolved.family, path, body)
 
     def _kept(self, scope: Scope, body: Mapping[str, Any], resolved: Resolved) -> Overheard | None:
         """Where to keep what is overheard; None for what is not to be remembered."""
@@ -200,6 +221,13 @@ class _Renaming:
         headers = without(start["headers"], b"content-length")
         await self._send({**start, "headers": [*headers, length]})
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _with_length(scope: Scope, content: bytes) -> Scope:
+    """The request's head for a body that has changed."""
+    length = (b"content-length", str(len(content)).encode())
+    headers = without(scope["headers"], b"content-length", b"transfer-encoding")
+    return {**scope, "headers": [*headers, length]}
 
 
 def _renamed(content: bytes, body: Mapping[str, Any], key: str, resolved: Resolved) -> bytes:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -17,14 +17,17 @@ from types import FrameType
 import uvicorn
 
 from ollama_ft.core.errors import Conflict, OutOfResources, RuntimeUnavailable
+from ollama_ft.core.events import Emit, silent
 from ollama_ft.core.home import Home
-from ollama_ft.runtime.find import REFUSE, leave_door
+from ollama_ft.runtime.client import Ollama
+from ollama_ft.runtime.find import REFUSE, api_key, leave_door
 from ollama_ft.runtime.host import Address
 from ollama_ft.runtime.store import Store
 from ollama_ft.serve.asgi import App, Receive, Scope, Send
 from ollama_ft.serve.desk import Desk
 from ollama_ft.serve.forward import Forward
 from ollama_ft.serve.guard import Doorkeeper, Guard
+from ollama_ft.serve.librarian import Librarian, finder
 from ollama_ft.serve.names import Names
 from ollama_ft.serve.proxy import Proxy
 from ollama_ft.serve.writer import Keeping, Writer
@@ -45,6 +48,8 @@ class Plan:
     port: int  # 0: a free one
     keeping: Keeping | None  # None: nothing is remembered
     env: Mapping[str, str]
+    rag: Sequence[str] = ()  # families whose questions are given passages of their documents
+    emit: Emit = silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,8 @@ def serve(plan: Plan, on_ready: Callable[[Running], None]) -> None:
         names = Names(plan.home.catalog)
         stack.callback(names.close)
         writer = _writer(plan, stack)
-        front = _front(plan, names, writer, address)
+        librarian = _librarian(plan, address, stack)
+        front = _front(plan, names, writer, librarian, address)
         if plan.runtime is None:
             door = leave_door(plan.home.models, address, plan.keeper.token)
             stack.enter_context(door)
@@ -142,7 +148,27 @@ def _writer(plan: Plan, stack: ExitStack) -> Writer | None:
     return writer
 
 
-def _front(plan: Plan, names: Names, writer: Writer | None, address: Address) -> App:
+def _librarian(plan: Plan, address: Address, stack: ExitStack) -> Librarian | None:
+    """What looks passages up; it asks the runtime for a question's vector."""
+    if not plan.rag:
+        return None
+    if plan.runtime is None:
+        client = Ollama(address, api_key=plan.keeper.token)  # our own, through our own door
+    else:
+        client = Ollama(plan.runtime, api_key=api_key(plan.env))
+    stack.callback(client.close)
+    librarian = Librarian(plan.rag, finder(plan.home, client, plan.emit))
+    stack.callback(librarian.close)
+    return librarian
+
+
+def _front(
+    plan: Plan,
+    names: Names,
+    writer: Writer | None,
+    librarian: Librarian | None,
+    address: Address,
+) -> App:
     """The applications, one around the other."""
     facts: dict[str, object] = {
         "address": address.url,
@@ -150,13 +176,14 @@ def _front(plan: Plan, names: Names, writer: Writer | None, address: Address) ->
         "pid": os.getpid(),
         "redacts": bool(plan.keeping and plan.keeping.clean),
         "retain_days": plan.keeping.retain_days if plan.keeping else None,
+        "rag": list(plan.rag),
     }
     if plan.runtime is None:
-        proxy: App = Proxy(_embedded(plan), names, writer)
+        proxy: App = Proxy(_embedded(plan), names, writer, librarian)
     else:
         forward = Forward(plan.runtime)
-        proxy = _living(Proxy(forward, names, writer), forward)
-    return Guard(Desk(proxy, writer, facts), plan.keeper)
+        proxy = _living(Proxy(forward, names, writer, librarian), forward)
+    return Guard(Desk(proxy, writer, facts, librarian), plan.keeper)
 
 
 def _embedded(plan: Plan) -> App:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ollama_ft.core.files import write_bytes
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Embedder
+from ollama_ft.core.shelf_records import Embedder
 from ollama_ft.core.sqlite import Database
 
 if TYPE_CHECKING:

@@ -18,9 +18,12 @@ from ollama_ft.runtime.store import Store
 def convert(db: Database, home: Home, run: Run) -> Adapter:
     """Convert the run's adapter, checked against the base's own tensors; return its row.
 
+    An earlier row is returned if there is one; its file is made again if `gc` let it go.
+
     Raises BadWeights or Unsupported with the reason; nothing is left behind then.
     """
-    if found := newest(db, Adapter, run=run.key):
+    found = newest(db, Adapter, run=run.key)
+    if found and artefact(home.data("adapters"), found.digest, ".gguf").is_file():
         return found
     from ollama_ft.weights.adapter import convert_adapter
     from ollama_ft.weights.reader import open_gguf
@@ -39,6 +42,8 @@ def convert(db: Database, home: Home, run: Run) -> Adapter:
             provenance={"base": base.blob_digest, "run": run.digest, "prompt": run.prompt_digest},
         )
         made.path.replace(artefact(folder, made.digest, ".gguf"))
+    if found and found.digest == made.digest:
+        return found
     return append(
         db,
         Adapter(

@@ -24,7 +24,9 @@ from ollama_ft.core.records import Dataset
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.containers import Part, Reading, parts
 from ollama_ft.kinds.formats import read_part
+from ollama_ft.kinds.more_rows import is_made
 from ollama_ft.kinds.splits import Placing, group_rows, key_of, place
+from ollama_ft.kinds.suites import Banned
 
 LEAST = 8  # rows to train on; fewer than one batch teach nothing
 
@@ -38,6 +40,7 @@ class Frozen:
     conflicts: int = 0
     sources: Mapping[str, int] = field(default_factory=dict)  # file → rows read
     parent: int | None = None  # the dataset that these rows were added to
+    banned: int = 0  # rows left out because a suite asks them
 
     @property
     def content(self) -> bytes:
@@ -61,10 +64,12 @@ def gather(
     onto: Dataset | None,
     reading: Reading | None = None,
     db: Database | None = None,
+    banned: Banned | None = None,
 ) -> Frozen:
     """Join the rows of `files` to those of `onto` (None: begin anew). Nothing is written.
 
     With `db`, a row that is near to two earlier ones in different splits joins the older one's.
+    A row that is `banned`, since a suite asks it, is left out unless it is a test row.
 
     Raises BadInput for the first row that is not fit; NotEnoughData below LEAST rows to train on.
     """
@@ -72,7 +77,7 @@ def gather(
     counts: dict[str, int] = {}
     fresh = [row for part in read for row in _read(part, counts)]
     ages = None if db is None or onto is None else lambda: _ages(db, home, onto)
-    frozen = build(fresh, load(home, onto) if onto else (), ages)
+    frozen = without(build(fresh, load(home, onto) if onto else (), ages), banned or Banned())
     _check_enough(frozen)
     return replace(frozen, sources=counts, parent=onto.id if onto else None)
 
@@ -106,6 +111,7 @@ def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
             duplicates=frozen.duplicates,
             conflicts=frozen.conflicts,
             sources_json=json.dumps(frozen.sources, ensure_ascii=False, sort_keys=True),
+            banned=frozen.banned,
         ),
     )
 
@@ -121,6 +127,16 @@ def newest_here(db: Database, home: Home, family: str) -> Dataset | None:
 def is_here(home: Home, dataset: Dataset) -> bool:
     """Whether the rows are in this home, not only what is known of them."""
     return artefact(home.data("datasets"), dataset.digest, ".jsonl").is_file()
+
+
+def revise(rows: Iterable[Conversation], *, parent: Dataset, sources: Mapping[str, int]) -> Frozen:
+    """The rows of `parent` as they were changed, each in the split that it names.
+
+    Raises NotEnoughData below LEAST rows to train on.
+    """
+    frozen = replace(build(rows), sources=sources, parent=parent.id)
+    _check_enough(frozen)
+    return frozen
 
 
 def load(home: Home, dataset: Dataset) -> list[Conversation]:
@@ -151,8 +167,9 @@ def build(
 
     Two rows that ask the same in the same context are one row: a duplicate if they answer the
     same, else a conflict, and the newer answer stands. A split that a row names wins; a row that
-    was in already keeps its own; else splits.place decides. Accepted texts likewise. `ages` is
-    asked for only where near rows were placed apart.
+    was in already keeps its own; else splits.place decides. Accepted texts likewise. A row made of
+    another (kinds/more_rows) is only learned from, and left out where what it is near to is not.
+    `ages` is asked for only where near rows were placed apart.
     """
     kept: dict[bytes, Conversation] = {row.prompt_key: row for row in previous}
     settled = set(kept)
@@ -177,6 +194,14 @@ def build(
     )
 
 
+def without(frozen: Frozen, banned: Banned) -> Frozen:
+    """The dataset without the rows that would teach what a suite asks; pure."""
+    asked = banned.among(frozen.rows)
+    rows = zip(frozen.rows, asked, strict=True)
+    kept = tuple(row for row, is_asked in rows if row.split == "test" or not is_asked)
+    return replace(frozen, rows=kept, banned=frozen.banned + len(frozen.rows) - len(kept))
+
+
 def _place(
     rows: list[Conversation],
     settled: set[bytes],
@@ -189,14 +214,25 @@ def _place(
             known.update(ages())
         return known.get(rows[index].question_key, 0)
 
+    # A row made of another follows it, and never says where the others go.
     placings = [
-        Placing(key=key_of(row), named=row.split, settled=row.prompt_key in settled) for row in rows
+        Placing(
+            key=key_of(row),
+            named=None if is_made(row) and row.prompt_key not in settled else row.split,
+            settled=row.prompt_key in settled,
+        )
+        for row in rows
     ]
     # Where every row names its split there is nothing to find out.
-    undecided = any(row.split is None for row in rows)
+    undecided = any(placing.named is None for placing in placings)
     first = group_rows(rows).first if undecided else range(len(rows))
     splits = place(placings, first, age)
-    return [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
+    written = {first[index] for index, row in enumerate(rows) if not is_made(row)}
+    return [
+        replace(row, split="train" if is_made(row) else split)
+        for row, split, head in zip(rows, splits, first, strict=True)
+        if split == "train" or not is_made(row) or head not in written
+    ]
 
 
 def _read(part: Part, counts: dict[str, int]) -> Iterable[Conversation]:

@@ -13,7 +13,7 @@ A removal's row is written first, so that nothing can be missing without a row t
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,9 +84,9 @@ def plan(db: Database, home: Home, newest_kept: int = NEWEST) -> Plan:
         if reasons
     ]
     staying = {k.version.key for k in kept}
-    needed = {k.version.adapter for k in kept}
-    going = [v for v in every(db, Version) if v.key not in staying and v.adapter not in needed]
-    items = [item for version in going if (item := _version_item(db, home, version))]
+    needed = {digest for k in kept for digest in _weights(db, k.version)}
+    going = [v for v in every(db, Version) if v.key not in staying]
+    items = [item for version in going if (item := _version_item(db, home, version, needed))]
     freed = {version.tag for version in going}
     return Plan(items=(*items, *_blob_items(db, home, freed)), kept=tuple(kept))
 
@@ -135,12 +135,22 @@ def _reasons(db: Database, family: Family, count: int) -> Iterator[tuple[Version
         yield version, [why for why, holds in reasons.items() if holds]
 
 
-def _version_item(db: Database, home: Home, version: Version) -> Item | None:
-    adapter, run = row(db, Adapter, version.adapter), row(db, Run, version.run)
-    weights = (
-        artefact(home.data("adapters"), adapter.digest, ".gguf"),
-        artefact(home.data("runs"), run.digest, "") / "adapter",
-    )
+def _weights(db: Database, version: Version) -> tuple[str, ...]:
+    """The digests of a version's adapter and run. Families that learned the same share them."""
+    if version.adapter is None or version.run is None:
+        return ()
+    return row(db, Adapter, version.adapter).digest, row(db, Run, version.run).digest
+
+
+def _version_item(
+    db: Database, home: Home, version: Version, needed: Collection[str]
+) -> Item | None:
+    adapter, run = _weights(db, version)
+    if adapter in needed:
+        return None
+    weights = [artefact(home.data("adapters"), adapter, ".gguf")]
+    if run not in needed:
+        weights.append(artefact(home.data("runs"), run, "") / "adapter")
     paths = tuple(path for path in weights if path.exists())
     if not paths:
         return None
@@ -148,7 +158,7 @@ def _version_item(db: Database, home: Home, version: Version) -> Item | None:
     return Item(
         kind="adapter",
         what=version.tag,
-        digest=adapter.digest,
+        digest=adapter,
         size=sum(map(_size, paths)),
         paths=paths,
         loss=_loss(db, version),

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Count, Emit
-from ollama_ft.core.records import Judgement, Version
+from ollama_ft.core.judged_records import Judgement
+from ollama_ft.core.records import Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.judging import SCHEMA, Judged, messages, prompt_digest, read
 from ollama_ft.kinds.pairs import OPPOSITE, Pair

@@ -18,7 +18,7 @@ from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.events import Count, Emit, Note
 from ollama_ft.core.files import digest_file
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Chunk, Document, Embedder, Placement, Vector
+from ollama_ft.core.shelf_records import Chunk, Document, Embedder, Placement, Vector
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.words import to_index
 

@@ -15,7 +15,8 @@ from ollama_ft.core.conversation import Conversation, Message, normalise
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.files import artefact
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Base, Evaluation, Measurement, Run, Version
+from ollama_ft.core.judged_records import Measurement
+from ollama_ft.core.records import Base, Evaluation, Run, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds import metrics as kinds
 from ollama_ft.kinds.metrics.labels import labels_of

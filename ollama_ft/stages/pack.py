@@ -98,7 +98,7 @@ def provenance(db: Database, version: Version) -> told.Provenance:
     run, dataset = row(db, Run, version.run), row(db, Dataset, version.dataset)
     parent = row(db, Version, version.parent) if version.parent else None
     proof = newest(db, Proof, version=version.key)
-    evaluation = newest(db, Evaluation, version=version.key)
+    evaluation = newest(db, Evaluation, version=version.key, suite="")
     return told.Provenance(
         version=told.VersionFacts(
             **_fields(version, told.VersionFacts, "parameters", "parent"),

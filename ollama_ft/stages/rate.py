@@ -7,7 +7,8 @@ Writes: ratings
 from collections.abc import Sequence
 
 from ollama_ft.core.catalog import append, every
-from ollama_ft.core.records import Rating, Version
+from ollama_ft.core.judged_records import Rating
+from ollama_ft.core.records import Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.pairs import Pair
 from ollama_ft.kinds.ratings import Human, shuffled, summary

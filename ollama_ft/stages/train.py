@@ -22,7 +22,7 @@ from ollama_ft.core.plugins import collect
 from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Family, RecipeText, Run
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.augment import recombined
+from ollama_ft.kinds.augment import passes, recombined
 from ollama_ft.kinds.general import general_pieces, measured_text
 from ollama_ft.kinds.probes import make_probes, measure
 from ollama_ft.kinds.rendering import (
@@ -95,6 +95,8 @@ def prepare(
     # fifth more phrasings is worth more than a loss that nobody acts on.
     held = "validation" if recipe.patience else None
     teaching = [row for row in rows if row.split not in ("test", held)]
+    if not recipe.epochs and teaching:
+        recipe = recipe.model_copy(update={"epochs": float(passes(teaching))})
     learned = [*teaching, *(row for row in rows if row.split == held)]
     rendered = render_rows(render, learned)
     tokens = _tokenise(tokenizer, rendered, learned)
@@ -149,12 +151,15 @@ def train(db: Database, home: Home, prepared: Prepared, dataset: Dataset, emit: 
     Raises OutOfResources, Stopped or Interrupted; no row is written then.
     """
     digest = prepared.digest(dataset)
-    if found := newest(db, Run, family=prepared.family.name, digest=digest):
-        return found
+    found = newest(db, Run, family=prepared.family.name, digest=digest)
     folder = artefact(home.data("runs"), digest, "")
+    if found and (folder / "adapter").is_dir():
+        return found
     _plan(folder, digest, prepared, dataset)
     trainer = collect("trainers")[prepared.recipe.adapter].thing
     result: TrainResult = trainer(_job(prepared, folder), emit)
+    if found and found.peft_digest == result.digest:
+        return found  # its weights had been let go by gc, and are back
     emit(Note(text="asking the trained model the probe prompts, for the proof"))
     metrics = _measure(prepared, result.folder, folder)
     recipe = prepared.recipe

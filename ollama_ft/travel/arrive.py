@@ -17,7 +17,7 @@ from ollama_ft.core.refs import live
 from ollama_ft.kinds import signatures
 from ollama_ft.kinds.bundle import Bundle, check_artefact, read_bundle
 from ollama_ft.kinds.imports import Offer, recognise
-from ollama_ft.loop import Workshop, pointer, prove
+from ollama_ft.loop import pointer, prove
 from ollama_ft.runtime.oci.artefact import Artefact, Descriptor
 from ollama_ft.runtime.oci.client import Reach, Repository, open_repository
 from ollama_ft.runtime.oci.place import Place
@@ -29,6 +29,7 @@ from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages.verify import GREEDY, STOP_BUDGET
 from ollama_ft.travel.bases import Supply, base_of, counter, fetch_into, part_of
+from ollama_ft.workshop import Workshop
 
 
 @dataclass(frozen=True, kw_only=True)

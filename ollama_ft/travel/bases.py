@@ -8,12 +8,12 @@ from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Count, Emit, Stage
 from ollama_ft.core.records import Base
 from ollama_ft.kinds.provenance import BaseFacts
-from ollama_ft.loop import Workshop
 from ollama_ft.runtime.names import DEFAULT_HOST, Name
 from ollama_ft.runtime.oci.artefact import Descriptor
 from ollama_ft.runtime.oci.client import Repository
 from ollama_ft.runtime.store import Store
 from ollama_ft.stages import base as bases
+from ollama_ft.workshop import Workshop
 
 Supply = Callable[[Descriptor], bool]  # brings a base's blob into the store, if it has it
 
