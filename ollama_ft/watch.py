@@ -22,13 +22,13 @@ from ollama_ft.core.sqlite import Database
 from ollama_ft.core.watch_records import Canary, Check, Drift, Shadow
 from ollama_ft.kinds.decay import Decay, due
 from ollama_ft.kinds.drift import lexical_vectors
-from ollama_ft.loop import Workshop
 from ollama_ft.stages import canary as canaries
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import decay as checking
 from ollama_ft.stages import drift as drifting
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import shadow as shadowing
+from ollama_ft.workshop import Workshop
 
 if TYPE_CHECKING:
     from ollama_ft.runtime.client import Ollama
