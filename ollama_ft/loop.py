@@ -25,6 +25,7 @@ from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
 from ollama_ft.core.refs import bare, live
 from ollama_ft.core.sqlite import Database
+from ollama_ft.core.watch_records import Canary
 from ollama_ft.kinds.containers import Reading
 from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.kinds.suites import Suite
@@ -33,6 +34,7 @@ from ollama_ft.runtime.client import user_message
 from ollama_ft.runtime.memory import in_the_way, room
 from ollama_ft.runtime.publish import point as move_tag
 from ollama_ft.stages import base as bases
+from ollama_ft.stages import canary as canaries
 from ollama_ft.stages import convert as conversion
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import family as families
@@ -183,7 +185,19 @@ def prove(shop: Workshop, version: Version, v0: Version, way: publishing.Way = A
             f"{version.tag} is not served as it was trained: {failed_checks(proof)}.",
             mend=f"ollama-ft show {version.tag} --proof",
         )
+    keep_canary(shop, version, v0)
     return proof
+
+
+def keep_canary(shop: Workshop, version: Version, v0: Version) -> Canary:
+    """Keep what a version says here to fixed prompts, beside the bare base; once for a place."""
+    place = canaries.place(shop.client)
+    if found := canaries.planted(shop.db, version, place):
+        return found
+    for needed in (v0, version):
+        publishing.bring(shop.db, shop.home, shop.client, needed)
+    shop.emit(Note(text=f"keeping what {version.tag} says to fixed prompts"))
+    return canaries.plant(shop.db, shop.home, shop.client, version, v0.tag, place)
 
 
 def _judge(

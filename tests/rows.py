@@ -1,6 +1,6 @@
 """Rows for tests of the catalog: a family with a base and versions, made without any training."""
 
-from ollama_ft.core import judged_records, loop_records, records, shelf_records
+from ollama_ft.core import judged_records, loop_records, records, shelf_records, watch_records
 from ollama_ft.core.catalog import append
 from ollama_ft.core.conversation import Conversation
 from ollama_ft.core.judged_records import Reply
@@ -21,7 +21,7 @@ from ollama_ft.core.sqlite import Database
 from ollama_ft.stages.evaluate import reply_key
 
 SHA = "sha256:" + "0" * 63
-PAGES = (records, judged_records, shelf_records, loop_records)
+PAGES = (records, judged_records, shelf_records, loop_records, watch_records)
 RECORDS = [record for page in PAGES for record in page.RECORDS]
 
 

@@ -44,6 +44,7 @@ SECTIONS = {
         "pull": "travel",
         "keys": "keys",
     },
+    "Watch": {"drift": "watch", "check": "watch", "shadow": "watch", "schedule": "watch"},
     "Know": {"ask": "knowledge", "knowledge": "knowledge"},
     "Close the loop": {"retrain": "retrain", "forget": "retrain"},
 }

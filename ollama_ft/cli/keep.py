@@ -19,10 +19,21 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command("doctor")
+@click.option("--canary", is_flag=True, help="Ask stored prompts: did the runtime change?")
+@click.option("--ref", help="The version whose canary is meant; else the live one.")
 @as_json
 @pass_context
-def doctor_command(context: Context, as_json: bool) -> None:
-    """Check everything, and say what mends each finding."""
+def doctor_command(context: Context, canary: bool, ref: str | None, as_json: bool) -> None:
+    """Check everything, and say what mends each finding.
+
+    With --canary: whether the runtime, or the base in it, changed under a version. Exit code 8 if
+    it did. The first time the prompts are asked, and what is said is kept.
+    """
+    if canary or ref:
+        from ollama_ft.cli.watch import listen
+
+        listen(context, ref, as_json)
+        return
     from ollama_ft.stages.doctor import examine
 
     findings = [*examine(context.db, context.home), *_runtime(context)]

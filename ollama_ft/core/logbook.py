@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from ollama_ft.core.catalog import BUSY_MS, prepared
 from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.exchange import Entry, Heard, Rated, Turn, Verdict, is_uid
+from ollama_ft.core.log_migrations import log_migrations
 from ollama_ft.core.log_records import Exchange
-from ollama_ft.core.migrations import log_migrations
 from ollama_ft.core.records import utc_now
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.words import spaced

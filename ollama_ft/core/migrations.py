@@ -1,54 +1,35 @@
 """Every change ever made to the catalog, oldest first. Add at the end; never edit a step."""
 
-from ollama_ft.core.sqlite import Database, Migrations
+from ollama_ft.core.sqlite import Database, Migrations, create_table
 from ollama_ft.core.words import TOKENIZER
 
 migrations = Migrations("ollama_ft")
-
-ROW = {"id": int, "at": str}
-
-
-def _table(
-    db: Database,
-    name: str,
-    columns: dict[str, type],
-    parents: dict[str, str] | None = None,
-    nullable: frozenset[str] = frozenset(),
-) -> None:
-    # `parents` maps a column to the table whose id it holds.
-    db.table(name).create(
-        ROW | columns,
-        pk="id",
-        foreign_keys=[(column, table, "id") for column, table in (parents or {}).items()],
-        not_null={"at", *columns} - nullable,
-        strict=True,
-    )
 
 
 @migrations()
 def m001_bases_and_families(db: Database) -> None:
     """What stages/base.py and stages/family.py append."""
-    _table(
+    create_table(
         db,
         "bases",
         {"name": str, "pinned": str, "blob_digest": str, "manifest_digest": str, "size": int}
         | {"architecture": str, "parameter_size": str, "quantization": str, "licence": str}
         | {"source_json": str},
     )
-    _table(
+    create_table(
         db,
         "families",
         {"name": str, "base": int, "system": str, "template": str, "parameters_json": str},
         {"base": "bases"},
     )
-    _table(db, "uses", {"family": str})
+    create_table(db, "uses", {"family": str})
     db.table("families").create_index(["name"], unique=True)
 
 
 @migrations()
 def m002_what_is_trained(db: Database) -> None:
     """What stages/dataset.py, stages/train.py and stages/convert.py append."""
-    _table(
+    create_table(
         db,
         "datasets",
         {"family": str, "digest": str, "parent": int, "rows": int, "train": int}
@@ -57,8 +38,8 @@ def m002_what_is_trained(db: Database) -> None:
         {"parent": "datasets"},
         frozenset({"parent"}),
     )
-    _table(db, "recipes", {"name": str, "digest": str, "text": str})
-    _table(
+    create_table(db, "recipes", {"name": str, "digest": str, "text": str})
+    create_table(
         db,
         "runs",
         {"family": str, "digest": str, "base": int, "dataset": int, "recipe": int, "seed": int}
@@ -66,7 +47,7 @@ def m002_what_is_trained(db: Database) -> None:
         | {"software_json": str, "place": str},
         {"base": "bases", "dataset": "datasets", "recipe": "recipes"},
     )
-    _table(
+    create_table(
         db,
         "adapters",
         {"run": int, "digest": str, "size": int, "tensors": int, "max_error": float},
@@ -77,7 +58,7 @@ def m002_what_is_trained(db: Database) -> None:
 @migrations()
 def m003_what_is_served(db: Database) -> None:
     """What stages/family.py, publish.py, verify.py, evaluate.py and promote.py append."""
-    _table(
+    create_table(
         db,
         "versions",
         {"family": str, "number": int, "digest": str, "base": int, "run": int, "adapter": int}
@@ -87,20 +68,20 @@ def m003_what_is_served(db: Database) -> None:
         frozenset({"run", "adapter", "dataset", "parent"}),
     )
     db.table("versions").create_index(["family", "number"], unique=True)
-    _table(
+    create_table(
         db,
         "publications",
         {"version": int, "runtime": str, "runtime_version": str, "address": str, "route": str}
         | {"tag": str, "digest": str, "capabilities_json": str},
         {"version": "versions"},
     )
-    _table(
+    create_table(
         db,
         "proofs",
         {"version": int, "publication": int, "passed": int, "digest": str, "figures_json": str},
         {"version": "versions", "publication": "publications"},
     )
-    _table(
+    create_table(
         db,
         "evaluations",
         {"version": int, "suite_digest": str, "questions": int, "right": int}
@@ -110,8 +91,8 @@ def m003_what_is_served(db: Database) -> None:
     )
     moves = {"family": str, "version": int, "action": str, "parent": int, "reason": str}
     to_parent = {"version": "versions"}
-    _table(db, "intents", moves, to_parent, frozenset({"parent"}))
-    _table(
+    create_table(db, "intents", moves, to_parent, frozenset({"parent"}))
+    create_table(
         db,
         "promotions",
         {"intent": int} | moves | {"outcome": str, "digest": str},
@@ -176,13 +157,13 @@ def m004_views(db: Database) -> None:
 def m005_origins(db: Database) -> None:
     """What stages/adopt.py appends for a version that was not trained here."""
     columns = {"version": int, "kind": str, "source": str, "digest": str, "signer": str}
-    _table(db, "origins", columns, {"version": "versions"})
+    create_table(db, "origins", columns, {"version": "versions"})
 
 
 @migrations()
 def m006_judged(db: Database) -> None:
     """What stages/measure.py, stages/judge.py and stages/rate.py append."""
-    _table(
+    create_table(
         db,
         "measurements",
         {"evaluation": int, "name": str, "value": float},
@@ -190,7 +171,7 @@ def m006_judged(db: Database) -> None:
         frozenset({"value"}),
     )
     pair: dict[str, type] = {"first": int, "second": int}
-    _table(
+    create_table(
         db,
         "judgements",
         pair
@@ -198,7 +179,7 @@ def m006_judged(db: Database) -> None:
         | {"shown_first": int, "verdict": str, "reason": str},
         {"first": "versions", "second": "versions", "shown_first": "versions"},
     )
-    _table(
+    create_table(
         db,
         "ratings",
         pair
@@ -211,22 +192,22 @@ def m006_judged(db: Database) -> None:
 @migrations()
 def m007_knowledge(db: Database) -> None:
     """What stages/knowledge.py appends: documents, their passages, words and vectors."""
-    _table(
+    create_table(
         db,
         "documents",
         {"family": str, "path": str, "digest": str, "kind": str, "title": str, "size": int}
         | {"passages": int, "removed": int},
     )
-    _table(db, "chunks", {"digest": str, "heading": str, "text": str, "tokens": int})
-    _table(
+    create_table(db, "chunks", {"digest": str, "heading": str, "text": str, "tokens": int})
+    create_table(
         db,
         "placements",
         {"document": int, "chunk": int, "place": int, "page": int},
         {"document": "documents", "chunk": "chunks"},
         frozenset({"page"}),
     )
-    _table(db, "embedders", {"name": str, "digest": str, "dimensions": int})
-    _table(
+    create_table(db, "embedders", {"name": str, "digest": str, "dimensions": int})
+    create_table(
         db,
         "vectors",
         {"chunk": int, "embedder": int, "data": bytes},
@@ -257,7 +238,7 @@ def m007_knowledge(db: Database) -> None:
 @migrations()
 def m008_merges(db: Database) -> None:
     """What stages/publish.py appends where a runtime takes no adapter."""
-    _table(
+    create_table(
         db,
         "merges",
         {"adapter": int, "packed_as": str, "digest": str, "size": int, "base_size": int}
@@ -270,8 +251,8 @@ def m008_merges(db: Database) -> None:
 def m009_upkeep(db: Database) -> None:
     """What stages/tag.py and stages/gc.py append."""
     columns = {"version": int, "name": str, "present": int, "reason": str}
-    _table(db, "tags", columns, {"version": "versions"})
-    _table(
+    create_table(db, "tags", columns, {"version": "versions"})
+    create_table(
         db,
         "removals",
         {"digest": str, "kind": str, "version": int, "size": int, "reason": str},
@@ -283,12 +264,12 @@ def m009_upkeep(db: Database) -> None:
 @migrations()
 def m010_the_gate(db: Database) -> None:
     """What stages/suite.py, evaluate.py and gate.py append; `list` shows the test questions."""
-    _table(
+    create_table(
         db,
         "suites",
         {"name": str, "family": str, "kind": str, "digest": str, "questions": int, "source": str},
     )
-    _table(
+    create_table(
         db,
         "replies",
         {"version_digest": str, "prompt_digest": str, "options_digest": str, "text": str}
@@ -297,7 +278,7 @@ def m010_the_gate(db: Database) -> None:
         | {"load_seconds": float},
     )
     db.table("replies").create_index(["version_digest", "prompt_digest"])
-    _table(
+    create_table(
         db,
         "verdicts",
         {"version": int, "against": int, "gate": str, "gate_digest": str, "outcome": str}
@@ -314,7 +295,7 @@ def m010_the_gate(db: Database) -> None:
 @migrations()
 def m011_cleanings(db: Database) -> None:
     """What stages/clean.py appends: which dataset was made from which, and what was done."""
-    _table(
+    create_table(
         db,
         "cleanings",
         {"family": str, "dataset": int, "parent": int, "came": int, "stayed": int}
@@ -326,14 +307,14 @@ def m011_cleanings(db: Database) -> None:
 @migrations()
 def m012_harvests(db: Database) -> None:
     """What stages/harvest.py and stages/forget.py append."""
-    _table(
+    create_table(
         db,
         "harvests",
         {"family": str, "dataset": int, "digest": str, "taken": int, "negatives": int}
         | {"counts_json": str},
         {"dataset": "datasets"},
     )
-    _table(
+    create_table(
         db,
         "forgotten",
         {"exchange": str, "family": str, "version": int},
@@ -343,54 +324,35 @@ def m012_harvests(db: Database) -> None:
     db.table("forgotten").create_index(["version"])
 
 
-# The log is a file of its own, with steps of its own.
-log_migrations = Migrations("ollama_ft_log")
-
-
-@log_migrations()
-def l001_exchanges(db: Database) -> None:
-    """What core/logbook.py writes: messages, exchanges, feedback, the words to search for."""
-    _table(
+@migrations()
+def m013_watched(db: Database) -> None:
+    """What stages/drift.py, decay.py, shadow.py and canary.py append."""
+    create_table(
         db,
-        "messages",
-        {"key_hash": bytes, "parent": int, "role": str, "content": str, "extra_json": str},
-        {"parent": "messages"},
-        frozenset({"parent"}),
+        "drifts",
+        {"family": str, "version": int, "drifted": int, "now": int, "before": int}
+        | {"figures_json": str},
+        {"version": "versions"},
+        frozenset({"version"}),
     )
-    db.table("messages").create_index(["key_hash"], unique=True)
-    db.table("messages").create_index(["parent"])
-    _table(
+    create_table(
         db,
-        "exchanges",
-        {"uid": str, "family": str, "version": str, "version_digest": str, "model": str}
-        | {"client": str, "path": str, "prompt": int, "question": int, "reply": int}
-        | {"thinking": str, "options_json": str, "context_json": str, "first_ms": float}
-        | {"total_ms": float, "prompt_tokens": int, "answer_tokens": int, "done_reason": str}
-        | {"status": str, "error": str, "source": str, "place": str, "redacted": int},
-        {"prompt": "messages", "question": "messages", "reply": "messages"},
-        frozenset({"reply", "first_ms", "total_ms", "prompt_tokens", "answer_tokens"}),
+        "checks",
+        {"family": str, "version": int, "promotion": int, "verdict": str, "action": str}
+        | {"figures_json": str},
+        {"version": "versions", "promotion": "promotions"},
     )
-    for columns in (["at"], ["family", "version"], ["prompt"], ["question"], ["reply"]):
-        db.table("exchanges").create_index(columns)
-    db.table("exchanges").create_index(["uid"], unique=True)
-    _table(
+    create_table(
         db,
-        "feedback",
-        {"exchange": int, "rating": str, "correction": str, "by": str},
-        {"exchange": "exchanges"},
+        "shadows",
+        {"family": str, "live": int, "candidate": int, "questions": int, "agreed": int}
+        | {"digest": str, "figures_json": str},
+        {"live": "versions", "candidate": "versions"},
     )
-    db.table("feedback").create_index(["exchange"])
-    # Without a copy of the texts; rowid = exchanges.id.
-    db.execute("create virtual table words using fts5(question, answer, content='')")
-    db.execute("create table tallies (name text primary key, value integer not null) strict")
-    db.create_view(
-        "exchanges_view",
-        """
-        select e.*, q.content as question_text, coalesce(r.content, '') as answer,
-          f.rating, f.correction, f.by as rated_by, f.at as rated_at
-        from exchanges e
-        join messages q on q.id = e.question
-        left join messages r on r.id = e.reply
-        left join feedback f on f.id = (select max(id) from feedback where exchange = e.id)
-        """,
+    create_table(
+        db,
+        "canaries",
+        {"version": int, "runtime": str, "runtime_version": str, "address": str}
+        | {"base_digest": str, "digest": str, "figures_json": str},
+        {"version": "versions"},
     )

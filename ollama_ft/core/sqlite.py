@@ -22,4 +22,26 @@ def _without(*modules: str) -> Iterator[None]:
 with _without("pandas", "numpy"):
     from sqlite_utils import Database, Migrations
 
-__all__ = ["Database", "Migrations"]
+__all__ = ["Database", "Migrations", "create_table"]
+
+ROW = {"id": int, "at": str}  # what every table has
+
+
+def create_table(
+    db: Database,
+    name: str,
+    columns: dict[str, type],
+    parents: dict[str, str] | None = None,
+    nullable: frozenset[str] = frozenset(),
+) -> None:
+    """Create a strict table of rows that are appended, with an id and a time.
+
+    `parents` maps a column to the table whose id it holds; all columns but `nullable` are required.
+    """
+    db.table(name).create(
+        ROW | columns,
+        pk="id",
+        foreign_keys=[(column, table, "id") for column, table in (parents or {}).items()],
+        not_null={"at", *columns} - nullable,
+        strict=True,
+    )
