@@ -36,7 +36,7 @@ def check(
     embed: str | None,
     as_json: bool,
 ) -> None:
-    """Read files as training would, and say what is in them and what is wrong with them.
+    """Say what is in files of data, and what is wrong with them.
 
     Without files: the rows that the family has. Nothing is changed.
 

@@ -38,7 +38,7 @@ def clean_command(
     keep: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Drop, redact and repair rows into a new file, or a new revision of a family's data.
+    """Drop, redact and repair rows, into a new file or revision.
 
     What is read stays as it is. Each change stands with its reason in FILE.clean.changes.jsonl.
 
@@ -95,7 +95,7 @@ def _print_counts(counts: "Counts") -> None:
 @as_json
 @pass_context
 def diff_command(context: Context, before: str, after: str, count: int, as_json: bool) -> None:
-    """Show what is in AFTER and not in BEFORE: files, families, or revisions of their data.
+    """Show what AFTER has and BEFORE has not: files, families, revisions.
 
     \b
       ollama-ft data diff faq.jsonl faq.clean.jsonl
