@@ -8,7 +8,7 @@ import pytest
 from ollama_ft.core.catalog import row as chunk
 from ollama_ft.core.conversation import Message
 from ollama_ft.core.events import silent
-from ollama_ft.core.records import Chunk
+from ollama_ft.core.shelf_records import Chunk
 from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.serve import librarian
 from ollama_ft.serve.librarian import furnished, question_of
