@@ -326,8 +326,8 @@ def test_smollm2_with_an_adapter_is_served_as_it_was_trained(
     ids = np.random.default_rng(1).integers(200, 40000, 24).tolist()
     wanted = logprobs(peft, ids).numpy()
     good, bad = (gap(base, file.path, ids, wanted) for file in (made, wrong))
-    record_property("max", good[0])
-    record_property("max without the permutation", bad[0])
+    record_property("max", float(good[0]))
+    record_property("max without the permutation", float(bad[0]))
     assert made.max_error < 1e-6
     assert good[0] < 0.01 and good[1] == 1.0
     assert bad[0] > 10 * good[0]
