@@ -1,6 +1,6 @@
 """How long the log takes to answer when there is much in it: `logs -q` over a million exchanges.
 
-    python -m benchmarks.logs                      # 1,000,000; about ten minutes, 1.2 GB of disk
+    python -m benchmarks.logs                      # 1,000,000
     python -m benchmarks.logs 100000
     python -m benchmarks.logs 1000000 FOLDER       # kept there, and used again
 
