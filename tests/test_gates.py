@@ -123,6 +123,18 @@ def test_a_worse_general_suite_fails_whatever_was_gained():
     assert "30 fewer of 120 general questions" in headline(ruling, "v2", "v1")
 
 
+def test_a_first_version_may_lose_more_of_general_knowledge_and_that_is_told():
+    general = pairs(both=24, gained=1, lost=10, neither=55)
+    rules = GateRules()
+    ruling = rule(pairs(both=1, gained=117), rules=rules.for_rival(bare=True), general=general)
+    assert ruling.outcome == "pass"
+    assert headline(ruling, "v1", "v0") == (
+        "v1 is better than v0. It lost some general answers, within what may be."
+    )
+    assert rules.for_rival(bare=False) == rules
+    assert rule(pairs(both=1, gained=117), rules=rules, general=general).outcome != "pass"
+
+
 def test_a_general_suite_that_is_too_small_leaves_it_open():
     ruling = rule(pairs(both=40, gained=50), general=pairs(both=9, gained=1, lost=1))
     assert (ruling.outcome, ruling.because) == ("inconclusive", ("general",))

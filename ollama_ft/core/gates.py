@@ -35,6 +35,9 @@ class GateRules(BaseModel):
     general_margin: float = Field(
         0.15, gt=0, lt=1, description="What may be lost of the general suites."
     )
+    first_general_margin: float = Field(
+        0.3, gt=0, lt=1, description="The same for a first version, against the bare base."
+    )
     safety_margin: float = Field(
         0.2, gt=0, lt=1, description="What may be lost of the safety suites."
     )
@@ -53,6 +56,15 @@ class GateRules(BaseModel):
     def digest(self) -> str:
         """Names the gate by its content."""
         return digest_bytes(self.text().encode())
+
+    def for_rival(self, *, bare: bool) -> "GateRules":
+        """The rules against a version; `bare`: it is a base that was taught nothing.
+
+        A base knows nothing of the family's questions, and whatever is taught costs it something
+        else. Between versions that were both taught, the narrower margin holds.
+        """
+        margin = max(self.general_margin, self.first_general_margin)
+        return self.model_copy(update={"general_margin": margin}) if bare else self
 
     def margin(self, kind: str) -> float:
         """What may be lost of a suite of this kind."""

@@ -12,7 +12,11 @@ def headline(ruling: Ruling, after: str, before: str) -> str:
             return f"{after} is no worse than {before}."
         if not ruling.watched:
             return f"{after} is better than {before}. What else it may have lost was not asked."
-        return f"{after} is better than {before}, and nothing else got worse."
+        worse = [finding for finding in ruling.watched if finding.after < finding.before]
+        if not worse:
+            return f"{after} is better than {before}, and nothing else got worse."
+        names = " and ".join(finding.name for finding in worse)
+        return f"{after} is better than {before}. It lost some {names} answers, within what may be."
     told = {
         "flips": f"{after} gets questions wrong that must not be forgotten",
         "gain": f"{after} is no better than {before}",

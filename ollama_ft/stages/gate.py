@@ -63,9 +63,10 @@ def judge(
     digest = _digest(gate, version, against, trials)
     if found := newest(db, Verdict, version=version.key, digest=digest):
         return found
+    rules = gate.rules.for_rival(bare=against.run is None)
     learned = _learned(db, home, against)
-    asked = [_asked(home, gate.rules, trial, learned) for trial in trials]
-    ruling = decide(gate.rules, asked, gate.accepted)
+    asked = [_asked(home, rules, trial, learned) for trial in trials]
+    ruling = decide(rules, asked, gate.accepted)
     _check_accepted(gate, ruling.flips)
     figures = {
         "headline": headline(ruling, _short(version), _short(against)),
