@@ -72,6 +72,11 @@ class Place:
         return json.loads(self.ft("run", question, "--json"))["answer"]
 
 
+long = pytest.mark.skipif(
+    "OLLAMA_FT_LONG" not in os.environ, reason="trains for minutes: OLLAMA_FT_LONG=1 runs it"
+)
+
+
 @pytest.fixture(scope="module")
 def first(tmp_path_factory, smollm2_gguf):
     """A home in which `bot` was taught twelve facts; what `new` printed as JSON."""
@@ -154,6 +159,7 @@ def test_a_version_that_the_runtime_has_lost_is_rebuilt_from_our_own_store(taugh
     assert {model.name.short for model in store.list()} >= {"bot:v0", "bot:v1", "bot:latest"}
 
 
+@long
 def test_one_fact_more_is_too_little_to_judge_by_and_can_be_forced(taught, tmp_path):
     rows = [
         {"question": text, "answer": "The owl box costs 57 crowns.", "split": split}
@@ -185,6 +191,7 @@ def test_one_fact_more_is_too_little_to_judge_by_and_can_be_forced(taught, tmp_p
     assert changed["parts"]["data"][0] != changed["parts"]["data"][1]
 
 
+@long
 def test_what_was_corrected_in_the_log_is_known_by_the_next_version(taught):
     log = open_log(taught.home.log)
     facts = [json.loads(line) for line in FAQ.read_text("utf-8").splitlines()]
@@ -210,6 +217,7 @@ def test_what_was_corrected_in_the_log_is_known_by_the_next_version(taught):
     assert harvest.taken == len(facts)
 
 
+@long
 def test_a_version_that_answers_worse_is_kept_and_not_promoted(taught, tmp_path):
     wrong = [json.loads(line) for line in MORE.read_text().splitlines()]
     for row in wrong:
@@ -250,6 +258,7 @@ def test_every_publication_names_runtime_route_and_digest(first):
     assert {p.route for p in place.every(Publication) if p.tag == "bot:v1"} == {"adapters"}
 
 
+@long
 @pytest.mark.parametrize(
     ("refused", "route"),
     [("adapters,files", "registry"), ("adapters,files,registry,store", "merged")],
