@@ -139,6 +139,14 @@ def test_a_pdf_of_pictures_alone_is_refused_with_the_remedy(room, tmp_path):
     assert "OCR" in raised.value.mend
 
 
+def test_html_that_is_nested_without_end_is_read(tmp_path):
+    path = tmp_path / "deep.html"
+    path.write_text("<b>x" * 100_000)
+    with ReadingRoom(seconds=30) as room:
+        (block,) = room.read(path)
+    assert block.text == "x" * 100_000
+
+
 def test_html_as_deep_as_people_write_it_is_read(room, tmp_path):
     path = tmp_path / "deep.html"
     path.write_text("<div>y" * 500)

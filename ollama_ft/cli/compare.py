@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import print_json
+from ollama_ft.cli.tables import as_json, print_json
 from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from ollama_ft.core.records import Version
     from ollama_ft.kinds.pairs import Pair
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 SCALE = "relevance, fluency, expertise, from 1 (bad) to 5 (good): 5 4 3"
 KEYS = "s skips a question, q stops; what you rated is kept"

@@ -7,13 +7,11 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.reading import reading_options
-from ollama_ft.cli.tables import age, print_json, short, size, table
+from ollama_ft.cli.tables import age, as_json, print_json, short, size, table
 from ollama_ft.cli.tidying import augment_command, clean_command, diff_command
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.containers import Reading
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("data")

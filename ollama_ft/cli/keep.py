@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import print_json, table
+from ollama_ft.cli.tables import as_json, print_json, table
 from ollama_ft.core.errors import FtError
 from ollama_ft.core.settings import MEANINGS
 
 if TYPE_CHECKING:
     from ollama_ft.stages.doctor import Finding
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command("doctor")

@@ -7,9 +7,7 @@ from pathlib import Path
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import print_json, table
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+from ollama_ft.cli.tables import as_json, print_json, table
 
 
 @click.group("keys")

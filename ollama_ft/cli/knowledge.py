@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import age, print_json, size, table
+from ollama_ft.cli.tables import age, as_json, print_json, size, table
 from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.context import Passage
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 family_option = click.option("--family", help="The family; else the current one.")
 passages_option = click.option(
     "-k", "count", type=click.IntRange(1, 50), default=5, show_default=True, help="Passages."

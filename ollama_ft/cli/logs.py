@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import age, print_json, size, table
+from ollama_ft.cli.tables import age, as_json, print_json, size, table
 
 if TYPE_CHECKING:
     from ollama_ft.core.log_records import Exchange
     from ollama_ft.core.sqlite import Database
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 MARKS = {"up": "+", "down": "-", "corrected": "c", None: ""}
 _WIDTH = 48  # characters of a question or an answer in a list

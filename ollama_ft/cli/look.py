@@ -7,11 +7,9 @@ from typing import Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import age, number, print_json, share, short, size, table
+from ollama_ft.cli.tables import age, as_json, number, print_json, share, short, size, table
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command("list")

@@ -11,7 +11,7 @@ from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import evaluation_json, print_evaluation, tell_outcome
 from ollama_ft.cli.reading import reading_options
-from ollama_ft.cli.tables import print_json
+from ollama_ft.cli.tables import as_json, print_json
 from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput, NotFound
 
@@ -32,7 +32,6 @@ gate_option = click.option("--gate", help="When it may go live: a gate's name, o
 set_option = click.option(
     "--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a key of the recipe."
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command("new")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.logs import as_json, cut, open_home_log
+from ollama_ft.cli.logs import cut, open_home_log
 from ollama_ft.cli.make import gate_option, load_the_gate, make_lesson, recipe_option, set_option
 from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import tell_outcome
-from ollama_ft.cli.tables import print_json, table
+from ollama_ft.cli.tables import as_json, print_json, table
 from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput
 

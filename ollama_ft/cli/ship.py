@@ -6,12 +6,11 @@ from collections.abc import Mapping
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import print_json, short
+from ollama_ft.cli.tables import as_json, print_json, short
 from ollama_ft.core.errors import BadInput
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history for ever.")
 dry_option = click.option("--dry-run", is_flag=True, help="Say what would happen, do nothing.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command("promote")

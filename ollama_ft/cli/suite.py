@@ -5,10 +5,8 @@ from pathlib import Path
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import print_json, short, table
+from ollama_ft.cli.tables import as_json, print_json, short, table
 from ollama_ft.core.errors import BadInput
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("suite")

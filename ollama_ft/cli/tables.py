@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of the JSON that commands print
 WIDE = 10_000  # columns where the output is no terminal: nothing is cut there
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
 
 def console() -> "Console":
     """stdout, as wide as the terminal; NO_COLOR and FORCE_COLOR are honoured."""

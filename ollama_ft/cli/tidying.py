@@ -9,14 +9,13 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.reading import reading_options
-from ollama_ft.cli.tables import print_json, short, table
+from ollama_ft.cli.tables import as_json, print_json, short, table
 
 if TYPE_CHECKING:
     from ollama_ft.core.conversation import Conversation
     from ollama_ft.kinds.cleaning import Counts
     from ollama_ft.kinds.containers import Reading
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 RULES = ("duplicates", "near", "conflicts", "leaks", "long", "personal")
 

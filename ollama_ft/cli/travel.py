@@ -7,13 +7,12 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.outcome import proof_line
-from ollama_ft.cli.tables import print_json, short, size
+from ollama_ft.cli.tables import as_json, print_json, short, size
 
 if TYPE_CHECKING:
     from ollama_ft.runtime.oci.client import Reach
     from ollama_ft.travel import Taken, Terms
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 sign_option = click.option("--sign", "key", metavar="KEY", help="Sign it with this key of yours.")
 answers_option = click.option(
     "--no-answers", is_flag=True, help="Leave out the test questions and the answers to them."

@@ -10,15 +10,13 @@ from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.make import load_the_gate
 from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import proof_line, tell_outcome
-from ollama_ft.cli.tables import print_json, size, table
+from ollama_ft.cli.tables import as_json, print_json, size, table
 from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
     from ollama_ft.stages.gc import Plan
     from ollama_ft.upkeep import Arrival
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command("publish")

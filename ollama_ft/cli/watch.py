@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import print_json, table
+from ollama_ft.cli.tables import as_json, print_json, table
 
 if TYPE_CHECKING:
     from ollama_ft.stages.shadow import Pair
@@ -17,7 +17,6 @@ DRIFTED = 8  # the exit code
 TOO_FEW = 4
 _WIDTH = 60  # characters of an answer that stands beside another
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 family_option = click.option("--family", help="The family; else the current one.")
 
 
