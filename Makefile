@@ -6,7 +6,6 @@ PY  := .venv/bin/python
 FT  := .venv/bin/ollama-ft
 OUT := .demo
 export OLLAMA_FT_HOME = $(CURDIR)/$(OUT)
-export GOMP_SPINCOUNT ?= 0
 
 .venv/ready: pyproject.toml constraints.txt
 	test -d .venv || python3 -m venv .venv

@@ -215,7 +215,7 @@ def cli(
 
 def main() -> None:
     """The program `ollama-ft`."""
-    # OpenMP's idle threads spin by default. Beside any other busy process that makes training
-    # twelve times slower on two cores; sleeping costs next to nothing where the machine is quiet.
+    # OpenMP's idle threads spin by default, which beside any other busy process takes the time of
+    # those that work. They sleep, but in a training that finds the machine quiet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     cli.main(sys.argv[1:], prog_name="ollama-ft")

@@ -14,12 +14,14 @@ checkpoint.py   the file a killed run goes on from
 watchdog.py     what stops a run that cannot end well
 interrupt.py    Ctrl-C between two steps
 reference.py    what the trained model says, for the proof
+waiting.py      how idle threads wait, decided before torch is loaded
 quiet.py        keeps third-party chatter off the screen
 """
 
 from collections.abc import Callable
 
 from ollama_ft.core.plugins import Register, hookimpl
+from ollama_ft.kinds.trainers import waiting
 from ollama_ft.kinds.trainers.job import Job, OnEvent, TrainResult
 
 Trainer = Callable[[Job, OnEvent], TrainResult]
@@ -27,6 +29,7 @@ Trainer = Callable[[Job, OnEvent], TrainResult]
 
 def train_lora(job: Job, on_event: OnEvent) -> TrainResult:
     """LoRA with PEFT; see lora.py. Imports torch only when it is called."""
+    waiting.decide()
     from ollama_ft.kinds.trainers.lora import train
 
     return train(job, on_event)

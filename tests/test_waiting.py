@@ -1,0 +1,38 @@
+"""How idle threads wait is decided by how busy the machine is, and only where it still matters."""
+
+import subprocess
+import sys
+
+import pytest
+
+LOOK = """
+import os, sys
+from ollama_ft.kinds.trainers import waiting
+{before}
+waiting.decide(lambda: {busy})
+print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+
+
+def spun(busy: float, before: str = "") -> str:
+    code = LOOK.format(busy=busy, before=before)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(("busy", "count"), [(0.0, "3000"), (0.2, "3000"), (0.3, "0"), (2.0, "0")])
+def test_threads_spin_on_a_quiet_machine_and_sleep_on_a_busy_one(busy, count):
+    assert spun(busy) == count
+
+
+def test_what_the_user_said_is_kept():
+    assert spun(2.0, "os.environ['GOMP_SPINCOUNT'] = '77'") == "77"
+
+
+def test_nothing_is_set_once_torch_is_loaded():
+    assert spun(2.0, "sys.modules['torch'] = sys") == "None"
+
+
+def test_importing_the_trainers_does_not_load_torch():
+    assert spun(0.0, "assert 'torch' not in sys.modules") == "3000"
