@@ -124,27 +124,34 @@ def test_the_head_in_chunks_gives_loss_and_gradient_of_cross_entropy(
     logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
     truth = torch.nn.functional.cross_entropy(logits, answers, reduction="sum") / 3
     (slope,) = torch.autograd.grad(truth, hidden)
-    sure = torch.ones(11, 1)
-    loss = head.answer_loss(hidden, layer, answers[:, None], sure, softcap) / 3
+    loss = head.answer_loss(hidden, layer, answers, softcap) / 3
     torch.testing.assert_close(loss, truth)
     torch.testing.assert_close(torch.autograd.grad(loss, hidden)[0], slope)
 
 
 @pytest.mark.parametrize("softcap", [None, 4.0])
-def test_the_head_learns_a_distribution_as_well_as_one_token(softcap: float | None) -> None:
+@pytest.mark.parametrize("floats", [1 << 24, 200], ids=["one chunk", "many chunks"])
+@pytest.mark.parametrize("bias", [False, True], ids=["plain head", "head with a bias"])
+def test_the_head_learns_all_that_a_teacher_says(
+    softcap: float | None, floats: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "CHUNK_FLOATS", floats)
     torch.manual_seed(0)
-    hidden = torch.randn(7, 8, requires_grad=True)
-    layer = torch.nn.Linear(8, 50, bias=False).requires_grad_(False)
-    tokens = torch.stack([torch.randperm(50)[:3] for _ in range(7)])
-    chances = torch.rand(7, 3).softmax(-1)
-    logits = layer(hidden)
-    logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
-    wanted = torch.zeros(7, 50).scatter(1, tokens, chances)
-    truth = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
-    loss = head.answer_loss(hidden, layer, tokens, chances, softcap)
+    hidden, teacher = torch.randn(11, 8, requires_grad=True), torch.randn(11, 8)
+    layer = torch.nn.Linear(8, 50, bias=bias).requires_grad_(False)
+
+    def told(states: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = layer(states)
+        return logits if softcap is None else torch.tanh(logits / softcap) * softcap
+
+    wanted = told(teacher).softmax(-1)
+    truth = torch.nn.functional.cross_entropy(told(hidden), wanted, reduction="sum")
+    truth = truth + (wanted * wanted.log()).sum()
+    loss = head.answer_loss(hidden, layer, teacher, softcap)
     torch.testing.assert_close(loss, truth)
     slopes = [torch.autograd.grad(value, hidden)[0] for value in (loss, truth)]
     torch.testing.assert_close(*slopes)
+    assert head.answer_loss(teacher, layer, teacher, softcap).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_dropout_acts_in_front_of_the_adapter_only_and_only_in_training() -> None:

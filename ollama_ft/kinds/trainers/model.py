@@ -3,7 +3,6 @@
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-ASKED_AT_ONCE = 64  # places whose logits over the whole vocabulary are held at once
 
 # Largest relative difference of the packed loss from the plain padded one that rounding explains.
 EXACT = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
@@ -146,14 +143,6 @@ def _plain(value: object) -> object:
     return getattr(value, "value", value)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What shall be said at A places: S tokens each, with chances that sum to 1."""
-
-    tokens: Tensor  # (A, S)
-    chances: Tensor  # (A, S), fp32
-
-
 class Scorer(nn.Module):
     """Scores batches: the sum of the negative log-likelihoods of all answer tokens, nats.
 
@@ -182,28 +171,18 @@ class Scorer(nn.Module):
         make = make_batch if self.packed else make_padded_batch
         return make(rows, str(self.device))
 
-    def forward(self, batch: Batch | PaddedBatch, wanted: "Said | None" = None) -> Tensor:
-        """The summed loss of the batch: a scalar, fp32. `wanted`: else the batch's own answers."""
-        asked = self._asked(batch)
-        tokens = batch.answers[:, None]
-        said = wanted or Said(tokens=tokens, chances=torch.ones_like(tokens, dtype=torch.float32))
-        return answer_loss(asked, self.head, said.tokens, said.chances, self.softcap)
+    def forward(self, batch: Batch | PaddedBatch, said: Tensor | None = None) -> Tensor:
+        """The summed loss of the batch: a scalar, fp32.
 
-    def likeliest(self, batch: Batch | PaddedBatch, count: int) -> "Said":
-        """The `count` likeliest tokens at each answer place, their chances made to sum to 1."""
-        hidden = self._asked(batch).to(cast(Tensor, self.head.weight).dtype)
-        values, tokens = [], []
-        for some in torch.split(hidden, ASKED_AT_ONCE):
-            logits = self.head(some).float()  # (ASKED_AT_ONCE, vocabulary)
-            if self.softcap is not None:
-                logits = torch.tanh(logits / self.softcap) * self.softcap
-            best = logits.topk(min(count, logits.shape[1]))
-            values.append(best.values)
-            tokens.append(best.indices)
-        return Said(tokens=torch.cat(tokens), chances=torch.cat(values).softmax(-1))
+        `said`: what a teacher's `states` were at the answer places; else the batch's own answers
+        are to be said.
+        """
+        return answer_loss(
+            self.states(batch), self.head, batch.answers if said is None else said, self.softcap
+        )
 
-    def _asked(self, batch: Batch | PaddedBatch) -> Tensor:
-        # Hidden states at the places that ask for an answer token: (A, width)
+    def states(self, batch: Batch | PaddedBatch) -> Tensor:
+        """Hidden states at the places that ask for an answer token: (A, width)."""
         return self._hidden(batch).flatten(0, 1).index_select(0, batch.asks)
 
     def _hidden(self, batch: Batch | PaddedBatch) -> Tensor:

@@ -1,8 +1,10 @@
 """Learning without forgetting: at every step a little general text, on which nothing shall change.
 
 The base is asked once, before its adapter has learned anything, what comes next everywhere in the
-text. Each step adds the cross-entropy of the adapted model with a few of these answers: up to a
-constant, the Kullback-Leibler divergence from the base. The text is none of what is taught.
+text: its hidden states there are kept, from which the head makes the whole distribution. Each step
+adds the adapted model's Kullback-Leibler divergence from a few of them. Distributions cut to the
+likeliest tokens will not do: a fifth of the probability lies outside of the likeliest 32, and a
+model held to the rest unlearns the rare words. The text is none of what is taught.
 """
 
 from collections.abc import Sequence
@@ -13,20 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from ollama_ft.kinds.trainers.job import Row
-from ollama_ft.kinds.trainers.model import Said, Scorer
+from ollama_ft.kinds.trainers.model import Scorer
 
 PIECES = 1  # of general text in a step
-LIKELIEST = 32  # tokens kept of what the base says at a place
 AT_ONCE = 4  # pieces for which the base is asked together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """Pieces of text, and what the base says at every place in them."""
+    """Pieces of text, and the base's hidden states at every place in them: (places, width)."""
 
     scorer: Scorer
     rows: tuple[Row, ...]
-    said: tuple[Said, ...]
+    said: tuple[Tensor, ...]
 
     @classmethod
     def ask(cls, scorer: Scorer, general: Sequence[Sequence[int]]) -> Self:
@@ -35,31 +36,19 @@ class Retention:
             Row(prompt=(piece[0],), answer=tuple(piece[1:])) for piece in general if len(piece) > 1
         )
         scorer.eval()
-        said: list[Said] = []
+        said: list[Tensor] = []
         with torch.no_grad():
             for start in range(0, len(rows), AT_ONCE):
                 some = rows[start : start + AT_ONCE]
-                together = scorer.likeliest(scorer.batch(some), LIKELIEST)
-                lengths = [len(row.answer) for row in some]
-                said += [
-                    Said(tokens=tokens, chances=chances)
-                    for tokens, chances in zip(
-                        torch.split(together.tokens, lengths),
-                        torch.split(together.chances, lengths),
-                        strict=True,
-                    )
-                ]
+                states = scorer.states(scorer.batch(some))
+                said += torch.split(states, [len(row.answer) for row in some])
         return cls(scorer=scorer, rows=rows, said=tuple(said))
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
-        """Mean cross-entropy over the places of this step's pieces, nats. `model`: the scorer, as
+        """Mean divergence over the places of this step's pieces, nats. `model`: the scorer, as
         accelerate wrapped it.
         """
         places = [(step * PIECES + i) % len(self.rows) for i in range(min(PIECES, len(self.rows)))]
-        rows = [self.rows[i] for i in places]
-        wanted = Said(
-            tokens=torch.cat([self.said[i].tokens for i in places]),
-            chances=torch.cat([self.said[i].chances for i in places]),
-        )
-        total: Tensor = model(self.scorer.batch(rows), wanted)
-        return total / len(wanted.tokens)
+        said = torch.cat([self.said[i] for i in places])
+        total: Tensor = model(self.scorer.batch([self.rows[i] for i in places]), said)
+        return total / len(said)
