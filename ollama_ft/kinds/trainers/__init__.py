@@ -9,6 +9,7 @@ head.py         the loss on answer tokens without all the logits
 model.py        base, adapter, and the module that scores a batch
 machine.py      measured: precision, kernel, threads
 estimate.py     measured: time, memory, disk of a run
+retain.py       general text at every step, to be said as the base says it
 schedule.py     which rows, what learning rate, at which step
 checkpoint.py   the file a killed run goes on from
 watchdog.py     what stops a run that cannot end well
