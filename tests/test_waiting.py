@@ -34,5 +34,21 @@ def test_nothing_is_set_once_torch_is_loaded():
     assert spun(2.0, "sys.modules['torch'] = sys") == "None"
 
 
-def test_importing_the_trainers_does_not_load_torch():
-    assert spun(0.0, "assert 'torch' not in sys.modules") == "3000"
+def test_a_training_decides_before_it_loads_torch():
+    """`loop.make` as it stands, stopped at the first module that brings torch."""
+    code = """
+import os, sys
+from ollama_ft.kinds.trainers import waiting
+from ollama_ft import loop
+assert "torch" not in sys.modules
+waiting._busy = lambda: 0.0
+class Door:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Door())
+loop.make(None, None, None, None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={})
+    assert done.stdout.strip() == "3000", done.stderr

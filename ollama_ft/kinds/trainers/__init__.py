@@ -22,7 +22,6 @@ quiet.py        keeps third-party chatter off the screen
 from collections.abc import Callable
 
 from ollama_ft.core.plugins import Register, hookimpl
-from ollama_ft.kinds.trainers import waiting
 from ollama_ft.kinds.trainers.job import Job, OnEvent, TrainResult
 
 Trainer = Callable[[Job, OnEvent], TrainResult]
@@ -30,7 +29,6 @@ Trainer = Callable[[Job, OnEvent], TrainResult]
 
 def train_lora(job: Job, on_event: OnEvent) -> TrainResult:
     """LoRA with PEFT; see lora.py. Imports torch only when it is called."""
-    waiting.decide()
     from ollama_ft.kinds.trainers.lora import train
 
     return train(job, on_event)

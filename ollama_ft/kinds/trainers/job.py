@@ -85,7 +85,7 @@ class Choice:
     dtype: str  # of the frozen base: "fp32" | "bf16" | "fp16" | "nf4"
     kernel: str  # matrix products in fp32: "default" | "onednn"
     threads: int
-    gemm_flops: float = 0.0  # measured rate of matrix products, floating point operations a second
+    gemm_flops: float = 0.0  # of matrix products on one thread, measured, operations a second
 
 
 @dataclass(frozen=True, kw_only=True)

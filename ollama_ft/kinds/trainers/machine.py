@@ -116,6 +116,7 @@ def measured(device: str, file: Path) -> Machine:
 
 def _key(device: str) -> str:
     parts = [device, platform.machine(), _processor(), str(_cores()), torch.__version__]
+    parts.append("rates on one thread")
     parts.append(os.environ.get("OMP_NUM_THREADS", ""))
     if device == "cuda":
         parts.append(torch.cuda.get_device_name())
@@ -141,7 +142,9 @@ def _cores() -> int:
 
 def _measure(device: str) -> Machine:
     threads = _best_threads() if device == "cpu" else torch.get_num_threads()
-    with computing(Choice(device=device, dtype="fp32", kernel="default", threads=threads)):
+    # On one thread: how well several work together hangs on what else the machine does just now,
+    # and which kind of number is the faster one does not.
+    with computing(Choice(device=device, dtype="fp32", kernel="default", threads=1)):
         rates = {"fp32/default": _rate(torch.float32, device)}
         if device == "cpu":
             with matrix_kernel("onednn"):
