@@ -21,7 +21,9 @@ from ollama_ft.core.logsearch import moment
 from ollama_ft.core.plugins import collect
 from ollama_ft.core.records import Dataset, Family, Run, Version
 from ollama_ft.core.refs import live, resolve
-from ollama_ft.kinds.harvest.candidate import DOWN, Candidate, Settings, exchange_of
+from ollama_ft.kinds.context import IN_CONTEXT
+from ollama_ft.kinds.harvest.candidate import CORRECTED, DOWN, Candidate, Settings, exchange_of
+from ollama_ft.kinds.harvest.grounded import support
 from ollama_ft.kinds.harvest.sift import Sifted, sift
 from ollama_ft.loop import Lesson, Outcome, make
 from ollama_ft.stages import dataset as datasets
@@ -44,6 +46,7 @@ class Wish:
 
     since: str = ""  # a version or a time: exchanges before it count only if they were learned
     min_rows: int = LEAST_NEW
+    keep_context: bool = False  # learn to read passages, instead of to answer without them
     settings: Settings = field(default_factory=Settings)
 
 
@@ -56,7 +59,7 @@ class Plan:
     candidates: int
     sifted: Sifted
     frozen: datasets.Frozen
-    fresh: int  # rows that the dataset before does not have, or not with this answer
+    fresh: int  # rows that the dataset before does not have, or not as this lesson
     gone: int  # exchanges it learned from that are deleted, or were rated down since
     min_rows: int
     done: Version | None  # the version that was made of these very rows
@@ -87,11 +90,15 @@ def plan(db: "Database", home: "Home", log: "Database", family: Family, wish: Wi
     settings = replace(wish.settings, taught=own, asked=asked)
     rules = {name: loaded.thing for name, loaded in collect("harvest_rules").items()}
     sifted = sift(seen.candidates, rules, settings)
-    chosen = {one.uid for one in sifted.kept}
-    logged = [row for row in before if exchange_of(row) in chosen]
-    frozen = _join(sifted.kept, [*own.values(), *logged], own.values())
+    chosen = {one.uid: taught_as(one, settings, wish.keep_context) for one in sifted.kept}
+    logged = [
+        replace(chosen[uid], split=row.split)
+        for row in before
+        if (uid := exchange_of(row)) in chosen and chosen[uid].prompt_key == row.prompt_key
+    ]
+    frozen = _join(list(chosen.values()), [*own.values(), *logged], own.values())
     frozen = replace(frozen, parent=onto.key if onto else None, sources={"log": len(sifted.kept)})
-    answers = {(row.prompt_key, row.answer_key) for row in before}
+    lessons = {_lesson(row) for row in before}
     bad = {one.uid for one in seen.candidates if one.tier == DOWN}
     lost = known - (harvesting.present(log, known) - bad)
     return Plan(
@@ -100,7 +107,7 @@ def plan(db: "Database", home: "Home", log: "Database", family: Family, wish: Wi
         candidates=len(seen.candidates),
         sifted=sifted,
         frozen=frozen,
-        fresh=sum((row.prompt_key, row.answer_key) not in answers for row in frozen.rows),
+        fresh=sum(_lesson(row) not in lessons for row in frozen.rows),
         gone=len(lost),
         min_rows=wish.min_rows,
         done=_made_of(db, family, frozen.digest),
@@ -191,6 +198,10 @@ def _onto(db: "Database", home: "Home", family: Family) -> Dataset | None:
     return datasets.newest_here(db, home, family.name)
 
 
+def _lesson(row: Conversation) -> tuple[bytes, bytes, tuple[str, ...], bool]:
+    return row.prompt_key, row.answer_key, row.passages, IN_CONTEXT in row.tags
+
+
 def _of_files(db: "Database", home: "Home", onto: Dataset | None) -> dict[bytes, Conversation]:
     """The rows that came from files, by prompt_key, corrected ones with what the file said.
 
@@ -214,8 +225,20 @@ def _since(db: "Database", family: Family, since: str) -> str:
     return moment(since)
 
 
+def taught_as(one: Candidate, settings: Settings, keep_context: bool) -> Conversation:
+    """The row of a dataset that a chosen exchange becomes, with its passages where they help.
+
+    What somebody corrected was answered from passages that misled, so it is learned without any.
+    With `keep_context` passages stay in the prompt where they hold the answer.
+    """
+    if keep_context:
+        held = support(one.row.answer, "\n".join(one.passages)) >= settings.support
+        return replace(one.row, passages=one.passages, tags=(IN_CONTEXT,)) if held else one.row
+    return one.row if one.tier == CORRECTED else replace(one.row, passages=one.passages)
+
+
 def _join(
-    kept: Sequence[Candidate], before: Sequence[Conversation], own: Collection[Conversation]
+    kept: Sequence[Conversation], before: Sequence[Conversation], own: Collection[Conversation]
 ) -> datasets.Frozen:
     """The rows chosen from the log on top of those that stand.
 
@@ -223,13 +246,13 @@ def _join(
     expects it to be known.
     """
     ways: dict[bytes, int] = {}
-    for taught in (*own, *(one.row for one in kept)):
+    for taught in (*own, *kept):
         ways[taught.answer_key] = ways.get(taught.answer_key, 0) + 1
     settled = {old.prompt_key for old in before}
     rows = [
-        replace(one.row, split="train")
-        if ways[one.row.answer_key] < PHRASINGS and one.row.prompt_key not in settled
-        else one.row
+        replace(one, split="train")
+        if ways[one.answer_key] < PHRASINGS and one.prompt_key not in settled
+        else one
         for one in kept
     ]
     return datasets.build(rows, before)

@@ -7,7 +7,7 @@ from ollama_ft.core.recipe import Recipe, load_recipe
 KEYS = [
     *("base", "adapter", "rank", "alpha", "dropout", "target_modules", "learning_rate"),
     *("batch_size", "epochs", "max_length", "warmup_ratio", "weight_decay", "patience"),
-    *("retain", "recombine", "seed", "precision", "start"),
+    *("retain", "distill", "recombine", "seed", "precision", "start"),
 ]
 
 

@@ -1,8 +1,17 @@
+from dataclasses import replace
+
 import pytest
 
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput, Unsupported
-from ollama_ft.kinds.rendering import check_lengths, prompt_digest, render_rows, tokenise
+from ollama_ft.kinds.context import IN_CONTEXT
+from ollama_ft.kinds.rendering import (
+    check_lengths,
+    prompt_digest,
+    render_rows,
+    tokenise,
+    with_teachers,
+)
 from ollama_ft.kinds.trainers.job import Row
 
 
@@ -50,6 +59,27 @@ def test_a_template_without_a_turn_end_gets_the_end_of_sequence():
 
     (rendered,) = render_rows(bare, [asked("Hi?", "Ho.")])
     assert tokenise(Letters(), rendered, "Ho.").answer[-1] == 2
+
+
+def test_the_teacher_is_shown_the_passages_and_the_row_is_not():
+    bare, told = asked("Hi?", "Ho."), asked("Ho?", "Hi.")
+    told = replace(told, passages=("Greetings\nHo is answered by Hi.",))
+    rendered = render_rows(chatml, [bare, told])
+    rows = [tokenise(Letters(), r, t.answer) for r, t in zip(rendered, [bare, told], strict=True)]
+    plain, taught = with_teachers(Letters(), chatml, rows, [bare, told])
+    assert plain == rows[0]
+    assert taught == replace(rows[1], teacher=taught.teacher)
+    shown = "".join(map(chr, taught.teacher))
+    assert "[1] Greetings\nHo is answered by Hi." in shown
+    assert "Question: Ho?" in shown
+
+
+def test_a_row_to_be_learned_in_its_context_shows_the_passages_itself():
+    told = replace(asked("Ho?", "Hi."), passages=("Ho is answered by Hi.",), tags=(IN_CONTEXT,))
+    (rendered,) = render_rows(chatml, [told])
+    assert "[1] Ho is answered by Hi." in rendered.prompt
+    row = tokenise(Letters(), rendered, told.answer)
+    assert with_teachers(Letters(), chatml, [row], [told]) == [row]
 
 
 def test_an_answer_that_the_runtime_changes_is_refused_with_both_shown():

@@ -15,6 +15,7 @@ from ollama_ft.core.files import artefact
 from ollama_ft.core.logbook import Pen, find_exchange, open_log, remove
 from ollama_ft.core.loop_records import Forgotten, Harvest
 from ollama_ft.core.records import Dataset, Promotion, Version
+from ollama_ft.kinds.context import IN_CONTEXT, asked
 from ollama_ft.kinds.harvest.candidate import exchange_of
 from ollama_ft.stages import dataset as datasets
 from tests.rows import a_family, a_version
@@ -165,6 +166,51 @@ def test_unrated_answers_count_only_where_documents_say_so(log, home, db, family
     planned = retrain.plan(db, home, log, family, retrain.Wish())
     assert learned(planned.frozen) == {"When do you open?", "Can I park?"}
     assert (planned.exchanges, planned.candidates) == (6, 5)
+
+
+def by_question(frozen):
+    return {row.question: row for row in frozen.rows if exchange_of(row)}
+
+
+def test_a_liked_answer_brings_its_passages_and_a_corrected_one_none(log, home, db, family):
+    right = Verdict(rating="corrected", correction="The shop opens at ten.")
+    Pen(log).write(
+        [
+            heard(1, "Open?", "It is open.", Verdict(rating="up"), context=(PASSAGE,)),
+            heard(2, "Closed?", "It opens at nine.", right, context=(PASSAGE,)),
+        ]
+    )
+    rows = by_question(retrain.plan(db, home, log, family, retrain.Wish()).frozen)
+    assert rows["Open?"].passages == ("Hours\nThe shop opens at nine on weekdays.",)
+    assert rows["Closed?"].passages == ()
+
+
+def test_with_context_kept_rows_show_their_passages_where_these_hold_the_answer(
+    log, home, db, family
+):
+    up, said = Verdict(rating="up"), "It opens at nine on weekdays."
+    Pen(log).write(
+        [
+            heard(1, "Open?", said, up, context=(PASSAGE,)),
+            heard(2, "Who?", "Ada and Bo do.", up, context=(PASSAGE,)),
+        ]
+    )
+    wish = retrain.Wish(keep_context=True)
+    rows = by_question(retrain.plan(db, home, log, family, wish).frozen)
+    assert "[1] Hours\nThe shop opens at nine" in asked(rows["Open?"])[-1].content
+    assert asked(rows["Who?"])[-1].content == "Who?"
+
+
+def test_another_way_to_learn_changes_the_rows_that_were_learned_before(log, learn, trained):
+    up, said = Verdict(rating="up"), "It opens at nine on weekdays."
+    questions = [f"{word} {word[::-1]}?" for word in ("alpha", "bravo", "carol", "delta", "eagle")]
+    Pen(log).write([heard(i, q, said, up, context=(PASSAGE,)) for i, q in enumerate(questions)])
+    learn()
+    learn(keep_context=True)
+    first, second = ({row.question: row for row in made.rows} for made in trained)
+    assert not any(IN_CONTEXT in row.tags for row in first.values())
+    assert all(IN_CONTEXT in second[question].tags for question in questions)
+    assert {q: row.split for q, row in second.items()} == {q: r.split for q, r in first.items()}
 
 
 def test_the_same_log_again_is_nothing_new(log, learn, trained):

@@ -33,6 +33,11 @@ SHOWN = 20  # exchanges that `forget` lists
     default="scratch",
     help="Train anew on all rows, or go on from the live version's adapter.",
 )
+@click.option(
+    "--keep-context",
+    is_flag=True,
+    help="Learn to answer from documents in the prompt, instead of without them.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be learned, and why.")
 @recipe_option
 @set_option
@@ -48,6 +53,7 @@ def retrain_command(
     since: str,
     min_rows: int,
     strategy: str,
+    keep_context: bool,
     dry_run: bool,
     recipe: str | None,
     changes: tuple[str, ...],
@@ -80,7 +86,10 @@ def retrain_command(
     lesson = replace(lesson, way=way(route, packed_as))
     log = open_home_log(context)
     wish = retrain.Wish(
-        since=since, min_rows=min_rows, settings=Settings(most_tokens=lesson.recipe.max_length)
+        since=since,
+        min_rows=min_rows,
+        keep_context=keep_context,
+        settings=Settings(most_tokens=lesson.recipe.max_length),
     )
     if dry_run:
         planned = retrain.plan(context.db, context.home, log, found, wish)
@@ -98,6 +107,7 @@ def retrain_command(
         if planned.gone and not gate:  # unlearning is no gain, and need not be one
             lesson = replace(lesson, gate=load_the_gate(context, "no-worse"))
         how: dict[str, object] = {"since": since, "strategy": strategy}
+        how |= {"keep_context": keep_context}
         with context.workshop(unload=unload) as shop:
             outcome = retrain.carry_out(shop, planned, lesson, how)
             tell_outcome(context, outcome, as_json)

@@ -32,6 +32,7 @@ class Conversation:
     source: str = ""  # where the row says it comes from; no part of what it says
     dropped: int = field(default=0, compare=False)  # tool turns that were left out on reading
     must_not_say: tuple[str, ...] = ()  # texts of which any one, in an answer, makes it wrong
+    passages: tuple[str, ...] = ()  # of documents, that the answer was given from
     cluster: str = ""  # questions of one cluster stand or fall together; "" = not told
 
     @property
@@ -61,6 +62,7 @@ class Conversation:
             "source": self.source,
             "must_not_say": list(self.must_not_say),
             "cluster": self.cluster,
+            "passages": list(self.passages),
         }
         kept = {name: value for name, value in fields.items() if value}
         return json.dumps(kept, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -102,6 +104,7 @@ class Conversation:
             source=str(row.get("source", "")),
             must_not_say=_texts(row.get("must_not_say")),
             cluster=str(row.get("cluster", "")),
+            passages=_texts(row.get("passages")),
         )
 
 

@@ -8,13 +8,14 @@ served model has to write, and how it has to end.
 import difflib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput, Unsupported
 from ollama_ft.core.files import digest_bytes
 from ollama_ft.core.recipe import Recipe
+from ollama_ft.kinds.context import IN_CONTEXT, asked, shown
 from ollama_ft.kinds.trainers.job import Row
 
 if TYPE_CHECKING:
@@ -70,13 +71,14 @@ def render_behind(
 ) -> list[Rendered]:
     """Render what is asked in every row; `targets` are known from rows with the same answers."""
     with ThreadPoolExecutor(PARALLEL) as pool:
-        prompts = pool.map(lambda row: render(row.prompt), rows)
+        prompts = pool.map(lambda row: render(asked(row)), rows)
         return [Rendered(prompt=p, target=t) for p, t in zip(prompts, targets, strict=True)]
 
 
 def _render(render: Render, row: Conversation) -> Rendered:
-    prompt = render(row.prompt)
-    whole = render((*row.prompt, Message(role="assistant", content=row.answer), NEXT))
+    turns = asked(row)
+    prompt = render(turns)
+    whole = render((*turns, Message(role="assistant", content=row.answer), NEXT))
     written = prompt + row.answer
     if not whole.startswith(written):
         raise Unsupported(
@@ -85,6 +87,19 @@ def _render(render: Render, row: Conversation) -> Rendered:
             mend="take spaces at the ends and <think> blocks out of the answers",
         )
     return Rendered(prompt=prompt, target=row.answer + whole[len(written) :])
+
+
+def with_teachers(
+    tokenizer: "Tokenizer", render: Render, rows: Sequence[Row], talks: Sequence[Conversation]
+) -> list[Row]:
+    """`rows`; those whose talk has passages that it does not show, with the prompt that would."""
+    told = [i for i, t in enumerate(talks) if t.passages and IN_CONTEXT not in t.tags]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        prompts = pool.map(lambda i: render(shown(talks[i].prompt, talks[i].passages)), told)
+        found = list(rows)
+        for i, prompt in zip(told, prompts, strict=True):
+            found[i] = replace(rows[i], teacher=tuple(tokenizer.encode(prompt)))
+    return found
 
 
 def tokenise(tokenizer: "Tokenizer", rendered: Rendered, answer: str) -> Row:

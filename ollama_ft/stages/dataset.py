@@ -181,7 +181,10 @@ def build(
         elif earlier.answer_key == row.answer_key:
             duplicates += 1
             kept[row.prompt_key] = replace(
-                earlier, split=row.split or earlier.split, accept=row.accept or earlier.accept
+                earlier,
+                split=row.split or earlier.split,
+                accept=row.accept or earlier.accept,
+                passages=row.passages or earlier.passages,
             )
         else:
             conflicts += 1

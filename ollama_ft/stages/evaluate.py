@@ -23,6 +23,7 @@ from ollama_ft.core.home import Home
 from ollama_ft.core.judged_records import Reply
 from ollama_ft.core.records import Evaluation, Run, Version
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.context import asked
 from ollama_ft.kinds.metrics import score, stops, timings
 from ollama_ft.kinds.suites import TEST, Suite, is_right
 
@@ -130,7 +131,7 @@ def _ask(
 
         client.ask_many(
             version.tag,
-            [question.prompt for question in batch],
+            [asked(question) for question in batch],
             options=_options(budget),
             think=False,
             on_answer=keep,
@@ -168,7 +169,7 @@ def _reply(version: Version, question: Conversation, answer: "Answer") -> Reply:
 
 def reply_key(question: Conversation) -> Key:
     """What the answer to a question is kept under: the turns that are shown, and the options."""
-    turns = [[message.role, message.content] for message in question.prompt]
+    turns = [[message.role, message.content] for message in asked(question)]
     shown = digest_bytes(json.dumps(turns, ensure_ascii=False).encode())
     return shown, _options_digest(_budget(question))
 

@@ -7,7 +7,7 @@ Writes: recipes, runs
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from ollama_ft.kinds.rendering import (
     render_behind,
     render_rows,
     tokenise,
+    with_teachers,
 )
 from ollama_ft.kinds.trainers.job import Choice, Job, Row, TrainResult
 from ollama_ft.runtime.store import Store
@@ -102,7 +103,9 @@ def prepare(
     learned = [*teaching, *(row for row in rows if row.split == held)]
     rendered = render_rows(render, learned)
     tokens = _tokenise(tokenizer, rendered, learned)
-    asked = _ask_in_other_words(tokenizer, render, teaching, rendered, recipe)
+    if recipe.distill:
+        tokens = with_teachers(tokenizer, render, tokens, learned)
+    asked = _ask_in_other_words(tokenizer, render, teaching, rendered, tokens, recipe)
     check_lengths([*tokens, *(row for some in asked for row in some.values())], recipe.max_length)
     return Prepared(
         family=family,
@@ -132,6 +135,7 @@ def _ask_in_other_words(
     render: Render,
     rows: Sequence[Conversation],
     rendered: Sequence[Rendered],
+    taught: Sequence[Row],
     recipe: Recipe,
 ) -> tuple[dict[int, Row], ...]:
     passes = recombined(rows, recipe.recombine, math.ceil(recipe.epochs), recipe.seed)
@@ -141,7 +145,7 @@ def _ask_in_other_words(
     tokens = _tokenise(tokenizer, render_behind(render, other, targets), other)
     found: tuple[dict[int, Row], ...] = tuple({} for _ in passes)
     for (number, i), stand_in in zip(places, tokens, strict=True):
-        found[number][i] = stand_in
+        found[number][i] = replace(stand_in, teacher=taught[i].teacher)
     return found
 
 

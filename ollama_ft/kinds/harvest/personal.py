@@ -19,6 +19,6 @@ def redact_one(one: Candidate) -> Candidate:
     memory = Memory()
     messages = tuple(replace(m, content=redact(m.content, memory)) for m in one.row.messages)
     said = redact(one.said, memory)
-    if messages == one.row.messages and said == one.said:
-        return one
-    return replace(one, row=replace(one.row, messages=messages), said=said)
+    passages = tuple(redact(passage, memory) for passage in one.passages)
+    clean = replace(one, row=replace(one.row, messages=messages), said=said, passages=passages)
+    return one if clean == one else clean

@@ -10,6 +10,7 @@ model.py        base, adapter, and the module that scores a batch
 machine.py      measured: precision, kernel, threads
 estimate.py     measured: time, memory, disk of a run
 retain.py       general text at every step, to be said as the base says it
+teacher.py      what the base says with passages in its prompt, on disk
 schedule.py     which rows, what learning rate, at which step
 checkpoint.py   the file a killed run goes on from
 watchdog.py     what stops a run that cannot end well

@@ -14,6 +14,7 @@ from ollama_ft.kinds.trainers.job import Choice, Estimate, Job, Row
 from ollama_ft.kinds.trainers.model import Scorer, adapter_parameters
 from ollama_ft.kinds.trainers.retain import PIECES
 from ollama_ft.kinds.trainers.schedule import Plan
+from ollama_ft.kinds.trainers.teacher import teachers_rows
 from ollama_ft.kinds.trainers.watchdog import lack
 
 FORWARD_SHARE = 0.4  # of a training step's time: scoring alone, without the backward pass
@@ -29,7 +30,7 @@ def estimate(scorer: Scorer, job: Job, plan: Plan, choice: Choice, done: int = 0
     weights = adapter_parameters(scorer.adapted)
     adapter_bytes = sum(p.numel() for p in weights.values()) * 4
     # Adapter, two moments and the best one, old and new at once; then the adapter to keep.
-    disk = 9 * adapter_bytes
+    disk = 9 * adapter_bytes + _teacher_bytes(scorer, job)
     _check_disk(job, disk)
     _measure(scorer, max(batches, key=_line_tokens))
     peak = _peak(choice) + 3 * adapter_bytes  # the moments and the best adapter come on top
@@ -61,6 +62,11 @@ def _retained_tokens(job: Job) -> float:
     if not job.recipe.retain or not job.general:
         return 0.0
     return statistics.fmean(map(len, job.general)) * min(PIECES, len(job.general))
+
+
+def _teacher_bytes(scorer: Scorer, job: Job) -> int:
+    places = sum(len(row.answer) for row in teachers_rows(job))
+    return places * scorer.width * scorer.dtype.itemsize
 
 
 def _valid_tokens(job: Job, plan: Plan, done: int) -> int:

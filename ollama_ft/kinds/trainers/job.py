@@ -17,6 +17,7 @@ class Row:
 
     prompt: tuple[int, ...]  # rendered by the runtime, up to where the answer begins
     answer: tuple[int, ...]  # ends with the token that ends the turn
+    teacher: tuple[int, ...] = ()  # the prompt that tells the base more; empty: nobody teaches it
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -59,22 +60,24 @@ class Job:
     @property
     def identity(self) -> str:
         """Digest of everything the adapter depends on, but the machine: guards a resume."""
-        rows = [[row.prompt, row.answer] for row in self.train]
-        checks = [[row.prompt, row.answer] for row in self.valid]
+        rows = [_ids(row) for row in self.train]
+        checks = [_ids(row) for row in self.valid]
         parts = {
             "base": self.base_digest or self.base.name,
             "recipe": self.recipe.digest,
             "seed": self.seed,
             "train": rows,
-            "asked": [
-                [[i, row.prompt, row.answer] for i, row in asked.items()] for asked in self.asked
-            ],
+            "asked": [[[i, *_ids(row)] for i, row in asked.items()] for asked in self.asked],
             "valid": checks,
             "general": self.general,
             "validate_steps": self.validate_steps,
         }
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _ids(row: Row) -> list[tuple[int, ...]]:
+    return [row.prompt, row.answer, *([row.teacher] if row.teacher else [])]
 
 
 @dataclass(frozen=True, kw_only=True)

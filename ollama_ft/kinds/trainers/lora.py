@@ -36,6 +36,7 @@ from ollama_ft.kinds.trainers.machine import (
     measured,
 )
 from ollama_ft.kinds.trainers.model import (
+    Said,
     Scorer,
     adapt,
     adapter_parameters,
@@ -45,6 +46,7 @@ from ollama_ft.kinds.trainers.model import (
 from ollama_ft.kinds.trainers.quiet import quiet
 from ollama_ft.kinds.trainers.retain import Retention
 from ollama_ft.kinds.trainers.schedule import Plan, make_plan
+from ollama_ft.kinds.trainers.teacher import Teacher, teacher_file, teachers_rows
 from ollama_ft.kinds.trainers.warm import begin_from
 from ollama_ft.kinds.trainers.watchdog import check_gradient, check_loss, memory_guard
 
@@ -104,9 +106,11 @@ def _count(shape: tuple[int, ...]) -> int:
 
 def fit(scorer: Scorer, job: Job, progress: Progress, on_event: OnEvent) -> TrainResult:
     """Train `scorer`'s adapter from where `progress` stands; raises and returns as `train` does."""
-    run = Run.start(scorer, job, progress, on_event)
     if scorer.why_padded:
         on_event(Note(text=f"Training the slower plain way: {scorer.why_padded}."))
+    if teachers_rows(job):
+        on_event(Note(text="Asking the base with the passages in its prompt."))
+    run = Run.start(scorer, job, progress, on_event)
     if progress.step:
         checkpoint.restore(job, progress, run.weights, run.optimizer)
         run.scaler.load_state_dict(progress.loss_scale)
@@ -156,6 +160,7 @@ class Run:
     progress: Progress
     tell: OnEvent
     retention: Retention | None = None
+    teacher: Teacher | None = None
     whole: bool = True
 
     @classmethod
@@ -166,6 +171,9 @@ class Run:
         choice, recipe = progress.choice, job.recipe
         accelerator = Accelerator(cpu=choice.device == "cpu", mixed_precision="no")
         weights = adapter_parameters(scorer.adapted)
+        if accelerator.is_main_process:
+            Teacher.ask(scorer, job)
+        accelerator.wait_for_everyone()
         return cls(
             job=job,
             plan=make_plan(job),
@@ -183,6 +191,7 @@ class Run:
             progress=progress,
             tell=tell if accelerator.is_main_process else silent,
             retention=Retention.ask(scorer, job.general) if recipe.retain and job.general else None,
+            teacher=Teacher.ask(scorer, job, write=False),
         )
 
     @property
@@ -220,7 +229,9 @@ class Run:
         torch.manual_seed(self.job.seed * 1_000_003 + self.progress.step * shares + share)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        total = self.model(self.scorer.batch(mine or rows[:1])) * (factor if mine else 0.0)
+        some = mine or rows[:1]
+        said = self.teacher.said(some) if self.teacher else [Said()]
+        total = self.model(self.scorer.batch(some), said) * (factor if mine else 0.0)
         self.accelerator.backward(self.scaler.scale(total))
         if self.retention is not None:
             kept = self.retention.loss(self.model, self.progress.step * shares + share)
@@ -326,4 +337,5 @@ def _result(run: Run) -> TrainResult:
     if run.accelerator.is_main_process:
         write_bytes(job.folder / RESULT, result.to_json().encode())
         (job.folder / checkpoint.NAME).unlink(missing_ok=True)
+        teacher_file(job, run.scorer).unlink(missing_ok=True)
     return result

@@ -2,7 +2,9 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -143,6 +145,15 @@ def _plain(value: object) -> object:
     return getattr(value, "value", value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What is to be said at answer places of a batch, and how much it counts."""
+
+    at: Tensor | None = None  # which of the batch's answer places, (P,); None: all
+    states: Tensor | None = None  # (P, width), a teacher's; None: the batch's own answer tokens
+    weight: float = 1.0
+
+
 class Scorer(nn.Module):
     """Scores batches: the sum of the negative log-likelihoods of all answer tokens, nats.
 
@@ -166,24 +177,52 @@ class Scorer(nn.Module):
         """Where the frozen weights are."""
         return cast(torch.device, self.causal.device)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the head computes in."""
+        return cast(torch.dtype, self.embedding.weight.dtype)
+
+    @property
+    def width(self) -> int:
+        """Numbers in a hidden state."""
+        return int(cast(Tensor, self.embedding.weight).shape[1])
+
     def batch(self, rows: Sequence[Row]) -> Batch | PaddedBatch:
         """`rows` as the tensors that forward takes."""
         make = make_batch if self.packed else make_padded_batch
         return make(rows, str(self.device))
 
-    def forward(self, batch: Batch | PaddedBatch, said: Tensor | None = None) -> Tensor:
-        """The summed loss of the batch: a scalar, fp32.
-
-        `said`: what a teacher's `states` were at the answer places; else the batch's own answers
-        are to be said.
-        """
-        return answer_loss(
-            self.states(batch), self.head, batch.answers if said is None else said, self.softcap
-        )
+    def forward(self, batch: Batch | PaddedBatch, said: Sequence[Said] = (Said(),)) -> Tensor:
+        """The summed loss of the batch, that of each of `said` by its weight: a scalar, fp32."""
+        states = self.states(batch)
+        total = torch.zeros((), device=states.device)
+        for one in said:
+            total = total + one.weight * self._loss(states, batch.answers, one)
+        return total
 
     def states(self, batch: Batch | PaddedBatch) -> Tensor:
         """Hidden states at the places that ask for an answer token: (A, width)."""
         return self._hidden(batch).flatten(0, 1).index_select(0, batch.asks)
+
+    def _loss(self, states: Tensor, answers: Tensor, said: Said) -> Tensor:
+        if said.at is not None:
+            at = said.at.to(self.device)
+            states, answers = states.index_select(0, at), answers.index_select(0, at)
+        wanted = answers if said.states is None else said.states.to(self.device)
+        return answer_loss(states, self.head, wanted, self.softcap)
+
+    @contextmanager
+    def bare(self) -> Iterator[None]:
+        """The base alone while the block runs: all adapters count nothing."""
+        scalings = [cast(Any, m).scaling for m in self.modules() if hasattr(m, "lora_A")]
+        kept = [dict(scaling) for scaling in scalings]
+        try:
+            for scaling in scalings:
+                scaling.update(dict.fromkeys(scaling, 0.0))
+            yield
+        finally:
+            for scaling, before in zip(scalings, kept, strict=True):
+                scaling.update(before)
 
     def _hidden(self, batch: Batch | PaddedBatch) -> Tensor:
         if isinstance(batch, PaddedBatch):
