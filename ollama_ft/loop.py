@@ -63,6 +63,7 @@ class Lesson:
     gate: Gate
     anew: bool = False  # learn from these files alone, not from what the live version learned too
     way: publishing.Way = ANY  # how the version shall get to the runtime
+    promote: bool = True  # make it live if it passes the gate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     adapter = conversion.convert(shop.db, shop.home, run)
     version = publishing.register(shop.db, family, adapter)
     proof = prove(shop, version, v0, lesson.way)
-    return _judge(shop, version, proof, v0, test, lesson.gate)
+    return _judge(shop, version, proof, v0, test, lesson)
 
 
 def again(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> Outcome:
@@ -203,11 +204,12 @@ def keep_canary(shop: Workshop, version: Version, v0: Version) -> Canary:
 
 
 def _judge(
-    shop: Workshop, version: Version, proof: Proof, v0: Version, test: Suite, gate: Gate
+    shop: Workshop, version: Version, proof: Proof, v0: Version, test: Suite, lesson: Lesson
 ) -> Outcome:
     before = rival(shop.db, version, v0)
     (base,) = evaluate_all(shop, v0, [test])
-    verdict, trial = hold(shop, gate, version, before, test)
+    verdict, trial = hold(shop, lesson.gate, version, before, test)
+    wins = verdict.outcome == "pass" and lesson.promote
     outcome = Outcome(
         version=version,
         proof=proof,
@@ -215,7 +217,7 @@ def _judge(
         before=trial.before,
         after=trial.after,
         verdict=verdict,
-        promoted=verdict.outcome == "pass" or _is_live(shop.db, version),
+        promoted=wins or _is_live(shop.db, version),
     )
     if outcome.promoted:
         shop.emit(Stage(name="promote", text=f"{version.family}:latest → {version.tag}"))

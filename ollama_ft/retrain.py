@@ -1,6 +1,7 @@
 """From the log to the next version: harvest, join to what was taught, and train as `train` does.
 
     plan        choose from the log; nothing is written
+    widen       ask the same in other words, by a model
     carry_out   freeze the choice and make the version
     forget      delete exchanges, mark what learned from them
 
@@ -9,10 +10,11 @@ anew, so that a row whose exchange was deleted, or rated down since, is not trai
 of files stay.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ollama_ft import tidy
 from ollama_ft.core.catalog import every, newest, row
 from ollama_ft.core.conversation import Conversation
 from ollama_ft.core.errors import Conflict, NotEnoughData
@@ -25,6 +27,7 @@ from ollama_ft.kinds.context import IN_CONTEXT
 from ollama_ft.kinds.harvest.candidate import CORRECTED, DOWN, Candidate, Settings, exchange_of
 from ollama_ft.kinds.harvest.grounded import support
 from ollama_ft.kinds.harvest.sift import Sifted, sift
+from ollama_ft.kinds.more_rows import is_made
 from ollama_ft.loop import Lesson, Outcome, make
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import forget as forgetting
@@ -91,12 +94,8 @@ def plan(db: "Database", home: "Home", log: "Database", family: Family, wish: Wi
     rules = {name: loaded.thing for name, loaded in collect("harvest_rules").items()}
     sifted = sift(seen.candidates, rules, settings)
     chosen = {one.uid: taught_as(one, settings, wish.keep_context) for one in sifted.kept}
-    logged = [
-        replace(chosen[uid], split=row.split)
-        for row in before
-        if (uid := exchange_of(row)) in chosen and chosen[uid].prompt_key == row.prompt_key
-    ]
-    frozen = _join(list(chosen.values()), [*own.values(), *logged], own.values())
+    earlier = [*own.values(), *_again(before, chosen)]
+    frozen = _join(list(chosen.values()), earlier, own.values())
     frozen = replace(frozen, parent=onto.key if onto else None, sources={"log": len(sifted.kept)})
     lessons = {_lesson(row) for row in before}
     bad = {one.uid for one in seen.candidates if one.tier == DOWN}
@@ -112,6 +111,21 @@ def plan(db: "Database", home: "Home", log: "Database", family: Family, wish: Wi
         min_rows=wish.min_rows,
         done=_made_of(db, family, frozen.digest),
     )
+
+
+def widen(shop: Workshop, planned: Plan, count: int, model: str) -> Plan:
+    """The plan with at most `count` other ways to ask each row from the log, written by `model`.
+
+    They are only learned from; what a suite asks is left out. Raises what the runtime raises.
+    """
+    logged = [row for row in planned.frozen.rows if exchange_of(row)]
+    made, _ = tidy.paraphrase(shop, logged, count, model)
+    there = {row.prompt_key for row in planned.frozen.rows}
+    fresh = [row for row in made if row.prompt_key not in there]
+    joined = datasets.build(fresh, planned.frozen.rows)
+    banned = suites.banned(shop.db, shop.home, planned.family.name)
+    rows = datasets.without(joined, banned).rows
+    return replace(planned, frozen=replace(planned.frozen, rows=rows))
 
 
 def carry_out(shop: Workshop, planned: Plan, lesson: Lesson, how: dict[str, object]) -> Outcome:
@@ -235,6 +249,20 @@ def taught_as(one: Candidate, settings: Settings, keep_context: bool) -> Convers
         held = support(one.row.answer, "\n".join(one.passages)) >= settings.support
         return replace(one.row, passages=one.passages, tags=(IN_CONTEXT,)) if held else one.row
     return one.row if one.tier == CORRECTED else replace(one.row, passages=one.passages)
+
+
+def _again(
+    before: Sequence[Conversation], chosen: Mapping[str, Conversation]
+) -> Iterator[Conversation]:
+    """The rows of exchanges that were learned before and are chosen again, in their splits."""
+    for old in before:
+        new = chosen.get(exchange_of(old))
+        if new is None:
+            continue
+        if not is_made(old):
+            yield replace(new, split=old.split)
+        elif old.answer_key == new.answer_key:
+            yield old
 
 
 def _join(

@@ -1,11 +1,12 @@
 """From the log to the next version, and the way of a row that is to be forgotten."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
-from ollama_ft import retrain
+from ollama_ft import loop, retrain
 from ollama_ft.cli.app import cli
 from ollama_ft.core.catalog import every, newest
 from ollama_ft.core.conversation import Conversation, Message
@@ -15,9 +16,12 @@ from ollama_ft.core.files import artefact
 from ollama_ft.core.logbook import Pen, find_exchange, open_log, remove
 from ollama_ft.core.loop_records import Forgotten, Harvest
 from ollama_ft.core.records import Dataset, Promotion, Version
+from ollama_ft.core.refs import live
 from ollama_ft.kinds.context import IN_CONTEXT, asked
 from ollama_ft.kinds.harvest.candidate import exchange_of
+from ollama_ft.kinds.more_rows import is_made
 from ollama_ft.stages import dataset as datasets
+from ollama_ft.workshop import Workshop
 from tests.rows import a_family, a_version
 
 PASSAGE = {"path": "guide.md", "heading": "Hours", "text": "The shop opens at nine on weekdays."}
@@ -99,8 +103,6 @@ def trained(db, family, monkeypatch):
 @pytest.fixture
 def learn(db, home, log, family, trained):
     """Plan and carry out; return the plan."""
-    from ollama_ft.loop import Workshop
-
     shop = Workshop(db=db, home=home, client=None, emit=lambda event: None)
 
     def learn(**wish):
@@ -336,3 +338,61 @@ def test_a_dry_run_tells_every_rule_and_writes_nothing(db, log, ft):
 def test_nothing_in_the_log_is_nothing_new_and_no_runtime_is_asked(log, ft):
     assert "nothing new to learn" in ft("retrain", "--from-logs")
     assert ft("retrain", code=2)
+
+
+# --- more ways to ask ---
+
+
+class Rephraser:
+    """A runtime whose model puts every question in two other ways."""
+
+    asked = 0
+
+    def chat(self, model, messages, **_):
+        self.asked += 1
+        number = f"{self.asked:02d}".translate(str.maketrans("0123456789", "abcdefghij"))
+        return SimpleNamespace(
+            text=f"1. Where would {number} be?\n2. Tell me about {number} please!"
+        )
+
+
+def test_paraphrases_are_learned_from_and_stay_when_the_log_is_learned_again(
+    db, home, log, family, trained
+):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    shop = Workshop(db=db, home=home, client=Rephraser(), emit=lambda event: None)
+    wish = retrain.Wish(min_rows=1)
+    planned = retrain.plan(db, home, log, family, wish)
+    wide = retrain.widen(shop, planned, 2, "big")
+    made = [row for row in wide.frozen.rows if is_made(row)]
+    assert len(made) == 2 * sum(
+        row.split == "train" for row in by_question(planned.frozen).values()
+    )
+    assert {row.split for row in made} == {"train"}
+    assert all(exchange_of(row) for row in made)
+    retrain.carry_out(shop, wide, None, {})
+    again = retrain.plan(db, home, log, family, wish)
+    assert again.nothing_new
+    assert again.frozen.digest == wide.frozen.digest
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_version_that_passes_is_made_live_unless_that_is_not_wanted(
+    db, home, family, monkeypatch, wanted
+):
+    version = a_version(db, family, 2)
+    v0 = a_version(db, family, 3)
+    seen = SimpleNamespace(right=3, questions=4)
+    trial = SimpleNamespace(before=seen, after=seen)
+    monkeypatch.setattr(loop, "evaluate_all", lambda *_: [seen])
+    monkeypatch.setattr(loop, "hold", lambda *_: (SimpleNamespace(outcome="pass"), trial))
+    monkeypatch.setattr(loop, "pointer", lambda shop: lambda version: "sha256:0")
+    shop = Workshop(db=db, home=home, client=None, emit=lambda event: None)
+    lesson = SimpleNamespace(gate=None, promote=wanted)
+    outcome = loop._judge(shop, version, None, v0, None, lesson)
+    assert outcome.promoted == wanted
+    assert (live(db, "bot").version.key == version.key) == wanted
+
+
+def test_paraphrases_need_somebody_to_write_them(ft):
+    assert "--model" in ft("retrain", "--from-logs", "--paraphrases", "2", code=2)

@@ -29,6 +29,9 @@ data_option = click.option(
 )
 recipe_option = click.option("--recipe", help="A recipe's name, or a YAML file.")
 gate_option = click.option("--gate", help="When it may go live: a gate's name, or a YAML file.")
+promote_option = click.option(
+    "--no-promote", is_flag=True, help="Keep it as a candidate, whatever the gate says."
+)
 set_option = click.option(
     "--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a key of the recipe."
 )
@@ -108,6 +111,7 @@ def new_command(
 @recipe_option
 @set_option
 @gate_option
+@promote_option
 @way_options
 @unload_option
 @as_json
@@ -121,6 +125,7 @@ def train_command(
     recipe: str | None,
     changes: tuple[str, ...],
     gate: str | None,
+    no_promote: bool,
     route: str | None,
     packed_as: str | None,
     unload: bool,
@@ -143,7 +148,7 @@ def train_command(
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
     lesson = make_lesson(context, base.name, files, reading, recipe, changes, gate)
-    lesson = replace(lesson, anew=anew, way=way(route, packed_as))
+    lesson = replace(lesson, anew=anew, way=way(route, packed_as), promote=not no_promote)
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         if files:
             outcome = loop.teach(shop, found, lesson)

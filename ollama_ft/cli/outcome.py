@@ -55,6 +55,9 @@ def print_outcome(db: "Database", home: Home, outcome: "Outcome") -> None:
     if outcome.promoted:
         click.echo(f"live      {outcome.version.tag} (before: {former.tag})")
         click.echo("way back  ollama-ft rollback")
+    elif outcome.verdict.outcome == "pass":
+        click.echo(f"kept      {outcome.version.tag} is a candidate; {former.tag} stays live")
+        click.echo(f"next      ollama-ft promote {outcome.version.tag}")
 
 
 def print_verdict(verdict: Verdict) -> None:

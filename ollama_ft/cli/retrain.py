@@ -7,7 +7,14 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.logs import cut, open_home_log
-from ollama_ft.cli.make import gate_option, load_the_gate, make_lesson, recipe_option, set_option
+from ollama_ft.cli.make import (
+    gate_option,
+    load_the_gate,
+    make_lesson,
+    promote_option,
+    recipe_option,
+    set_option,
+)
 from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import tell_outcome
 from ollama_ft.cli.tables import as_json, print_json, table
@@ -38,10 +45,13 @@ SHOWN = 20  # exchanges that `forget` lists
     is_flag=True,
     help="Learn to answer from documents in the prompt, instead of without them.",
 )
+@click.option("--paraphrases", default=0, help="Other ways to ask each, by --model.")
+@click.option("--model", help="Who puts questions in other words: any model of the runtime.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be learned, and why.")
 @recipe_option
 @set_option
 @gate_option
+@promote_option
 @way_options
 @unload_option
 @as_json
@@ -54,10 +64,13 @@ def retrain_command(
     min_rows: int,
     strategy: str,
     keep_context: bool,
+    paraphrases: int,
+    model: str | None,
     dry_run: bool,
     recipe: str | None,
     changes: tuple[str, ...],
     gate: str | None,
+    no_promote: bool,
     route: str | None,
     packed_as: str | None,
     unload: bool,
@@ -72,8 +85,7 @@ def retrain_command(
       ollama-ft retrain --from-logs --dry-run
       ollama-ft retrain support --from-logs --since v2
     """
-    if not from_logs:
-        raise BadInput("Say what to learn from.", mend="ollama-ft retrain --from-logs")
+    _check(from_logs, paraphrases, model)
     from ollama_ft import retrain
     from ollama_ft.core import refs
     from ollama_ft.core.catalog import row
@@ -83,7 +95,7 @@ def retrain_command(
     found = refs.family(context.db, family)
     base = row(context.db, Base, found.base)
     lesson = make_lesson(context, base.name, (), None, recipe, changes, gate)
-    lesson = replace(lesson, way=way(route, packed_as))
+    lesson = replace(lesson, way=way(route, packed_as), promote=not no_promote)
     log = open_home_log(context)
     wish = retrain.Wish(
         since=since,
@@ -92,13 +104,12 @@ def retrain_command(
         settings=Settings(most_tokens=lesson.recipe.max_length),
     )
     if dry_run:
-        planned = retrain.plan(context.db, context.home, log, found, wish)
-        _print_plan(planned, as_json)
-        if not planned.nothing_new and planned.missing:
-            click.get_current_context().exit(4)
+        _print_plan(retrain.plan(context.db, context.home, log, found, wish), as_json)
         return
     if strategy == "continue":
         lesson = retrain.warm(context.db, found, lesson)
+    how: dict[str, object] = {"since": since, "strategy": strategy, "keep_context": keep_context}
+    how |= {"paraphrases": paraphrases, "model": model}
     with context.home.lock(found.name):
         planned = retrain.plan(context.db, context.home, log, found, wish)
         if planned.nothing_new:
@@ -106,11 +117,18 @@ def retrain_command(
             return
         if planned.gone and not gate:  # unlearning is no gain, and need not be one
             lesson = replace(lesson, gate=load_the_gate(context, "no-worse"))
-        how: dict[str, object] = {"since": since, "strategy": strategy}
-        how |= {"keep_context": keep_context}
         with context.workshop(unload=unload) as shop:
+            if model is not None:
+                planned = retrain.widen(shop, planned, paraphrases, model)
             outcome = retrain.carry_out(shop, planned, lesson, how)
             tell_outcome(context, outcome, as_json)
+
+
+def _check(from_logs: bool, paraphrases: int, model: str | None) -> None:
+    if not from_logs:
+        raise BadInput("Say what to learn from.", mend="ollama-ft retrain --from-logs")
+    if bool(paraphrases) != (model is not None):
+        raise BadInput("--paraphrases N and --model NAME go together.")
 
 
 def _print_nothing(planned: "Plan", as_json: bool) -> None:
@@ -122,9 +140,16 @@ def _print_nothing(planned: "Plan", as_json: bool) -> None:
 
 
 def _print_plan(planned: "Plan", as_json: bool) -> None:
+    """Print what would be learned; exit 4 if it is too little."""
     if as_json:
         print_json(_plan_json(planned))
-        return
+    else:
+        _print_plan_text(planned)
+    if not planned.nothing_new and planned.missing:
+        click.get_current_context().exit(4)
+
+
+def _print_plan_text(planned: "Plan") -> None:
     sifted = planned.sifted
     click.echo(
         f"{planned.exchanges} exchanges of {planned.family.name} in the log; "
