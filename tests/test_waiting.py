@@ -30,6 +30,10 @@ def test_what_the_user_said_is_kept():
     assert spun(2.0, "os.environ['GOMP_SPINCOUNT'] = '77'") == "77"
 
 
+def test_a_policy_of_the_users_is_kept():
+    assert spun(0.0, "os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'") == "None"
+
+
 def test_nothing_is_set_once_torch_is_loaded():
     assert spun(2.0, "sys.modules['torch'] = sys") == "None"
 

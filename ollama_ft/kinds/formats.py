@@ -141,7 +141,8 @@ def _parse(kind: Format, row: object, mend: Mend | None) -> Conversation:
 def _with_fields(conversation: Conversation, row: Row) -> Conversation:
     """The conversation with the optional fields that any format may carry.
 
-    Other people's "tags" and "source" may be anything; ours are texts, and the rest is let be. A
+    Other people's "tags", "source" and "passages" may be anything; ours are texts, and the rest is
+    let be. A
     "split", "accept" or "must_not_say" that is not understood would change what is measured: that
     is a fault.
     """
@@ -154,6 +155,7 @@ def _with_fields(conversation: Conversation, row: Row) -> Conversation:
         source=source if isinstance(source, str) else "",
         must_not_say=_texts(row, "must_not_say"),
         cluster=cluster if isinstance(cluster, str) else "",
+        passages=_texts(row, "passages") if _is_texts(row.get("passages")) else (),
     )
 
 

@@ -16,11 +16,12 @@ CALM = 0.25  # processors that others may keep busy
 
 
 def decide(busy: Callable[[], float] | None = None) -> None:
-    """Set GOMP_SPINCOUNT by how busy the machine is now, unless it is set or torch is loaded.
+    """Set GOMP_SPINCOUNT by how busy the machine is now, unless torch is loaded or somebody has set
+    it or OMP_WAIT_POLICY.
 
     `busy` tells how many processors are at work while this process sleeps.
     """
-    if "GOMP_SPINCOUNT" in os.environ or "torch" in sys.modules:
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() or "torch" in sys.modules:
         return
     os.environ["GOMP_SPINCOUNT"] = SPIN if (busy or _busy)() < CALM else SLEEP
 
