@@ -7,12 +7,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ollama_ft.kinds.trainers.job import Row
 from ollama_ft.kinds.trainers.model import Scorer
 from ollama_ft.kinds.trainers.retain import Retention
 from tests.trainers import adapted_tiny, fit_tiny, job, rows, stir
 
 CHANCE = random.Random(3)
-GENERAL = tuple(tuple(CHANCE.randrange(10, 60) for _ in range(24)) for _ in range(6))
+GENERAL = tuple(
+    Row(
+        prompt=(CHANCE.randrange(10, 60),),
+        answer=tuple(CHANCE.randrange(10, 60) for _ in range(23)),
+    )
+    for _ in range(6)
+)
 
 
 def divergence(scorer: Scorer, retention: Retention) -> float:

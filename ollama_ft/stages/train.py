@@ -23,7 +23,7 @@ from ollama_ft.core.recipe import Recipe
 from ollama_ft.core.records import Base, Dataset, Family, RecipeText, Run
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.augment import passes, recombined
-from ollama_ft.kinds.general import general_pieces, measured_text
+from ollama_ft.kinds.general import measured_text, replayed
 from ollama_ft.kinds.probes import make_probes, measure
 from ollama_ft.kinds.rendering import (
     Rendered,
@@ -64,7 +64,7 @@ class Prepared:
     taught: tuple[Row, ...]
     asked: tuple[dict[int, Row], ...]  # by pass: what stands in for a taught row
     validated: tuple[Row, ...]
-    general: tuple[tuple[int, ...], ...]
+    general: tuple[Row, ...]
     start: Path | None  # the folder of the adapter to go on from
 
     def digest(self, dataset: Dataset) -> str:
@@ -119,7 +119,7 @@ def prepare(
         taught=tuple(tokens[: len(teaching)]),
         asked=asked,
         validated=tuple(tokens[len(teaching) :]),
-        general=general_pieces(tokenizer, learned),
+        general=replayed(tokenizer, render, learned) if recipe.retain else (),
         start=_start(db, home, recipe),
     )
 

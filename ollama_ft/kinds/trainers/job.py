@@ -33,7 +33,7 @@ class Job:
     recipe: Recipe
     seed: int
     asked: tuple[Mapping[int, Row], ...] = ()  # by pass: what stands in for a row of `train`
-    general: tuple[tuple[int, ...], ...] = ()  # pieces of text that is none of the rows' business
+    general: tuple[Row, ...] = ()  # answers that shall stay what the base makes of them
     folder: Path  # the work folder of this job alone: checkpoint, adapter, result
     start: Path | None = None  # the adapter that the recipe's `start` names; None: a fresh one
     base_digest: str = ""  # names the base in the adapter's config; taken from the file when empty
@@ -69,7 +69,7 @@ class Job:
             "train": rows,
             "asked": [[[i, *_ids(row)] for i, row in asked.items()] for asked in self.asked],
             "valid": checks,
-            "general": self.general,
+            "general": [_ids(row) for row in self.general],
             "validate_steps": self.validate_steps,
         }
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))

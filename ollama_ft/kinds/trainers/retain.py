@@ -23,19 +23,16 @@ PIECES = 1  # of general text in a step
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """Pieces of text, and the base's hidden states at every place in them: (places, width)."""
+    """Text and chats, and the base's hidden states at every place in them: (places, width)."""
 
     scorer: Scorer
     rows: tuple[Row, ...]
     said: tuple[Tensor, ...]
 
     @classmethod
-    def ask(cls, scorer: Scorer, general: Sequence[Sequence[int]]) -> Self:
-        """Ask the base what comes next in pieces of text, given as token ids."""
-        rows = tuple(
-            Row(prompt=(piece[0],), answer=tuple(piece[1:])) for piece in general if len(piece) > 1
-        )
-        return cls(scorer=scorer, rows=rows, said=tuple(base_states(scorer, rows)))
+    def ask(cls, scorer: Scorer, general: Sequence[Row]) -> Self:
+        """Ask the base what comes next at every place of these rows' answers."""
+        return cls(scorer=scorer, rows=tuple(general), said=tuple(base_states(scorer, general)))
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
         """Mean divergence over the places of this step's pieces, nats. `model`: the scorer, as

@@ -23,12 +23,13 @@ AT_ONCE = 4  # rows for which the base is asked together
 
 
 def base_states(scorer: Scorer, rows: Sequence[Row]) -> Iterator[Tensor]:
-    """The bare base's hidden states at each row's answer places, (answer, width), in order."""
+    """The bare base's hidden states at each row's answer places, in order: (answer, width), of the
+    head's dtype."""
     scorer.eval()
     with torch.no_grad(), scorer.bare():
         for start in range(0, len(rows), AT_ONCE):
             some = rows[start : start + AT_ONCE]
-            states = scorer.states(scorer.batch(some))
+            states = scorer.states(scorer.batch(some)).to(scorer.dtype)
             yield from torch.split(states, [len(row.answer) for row in some])
 
 
@@ -52,7 +53,7 @@ class Teacher:
             return None
         file, dtype = teacher_file(job, scorer), scorer.dtype
         if write and not file.is_file():
-            write_atomic(file, lambda out: _write(out, base_states(scorer, rows), dtype))
+            write_atomic(file, lambda out: _write(out, base_states(scorer, rows)))
         places = sum(len(row.answer) for row in rows)
         flat = torch.from_file(str(file), size=places * scorer.width, dtype=dtype)
         starts, at = {}, 0
@@ -102,6 +103,6 @@ def _asked(row: Row) -> Row:
     return Row(prompt=row.teacher, answer=row.answer)
 
 
-def _write(out: IO[bytes], found: Iterator[Tensor], dtype: torch.dtype) -> None:
+def _write(out: IO[bytes], found: Iterator[Tensor]) -> None:
     for states in found:
-        out.write(states.to(dtype).cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        out.write(states.cpu().contiguous().view(torch.uint8).numpy().tobytes())
