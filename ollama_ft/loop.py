@@ -29,7 +29,7 @@ from ollama_ft.core.watch_records import Canary
 from ollama_ft.kinds.containers import Reading
 from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.kinds.suites import Suite
-from ollama_ft.kinds.trainers import waiting
+from ollama_ft.kinds.trainers import environment
 from ollama_ft.runtime.answers import Answer
 from ollama_ft.runtime.client import user_message
 from ollama_ft.runtime.memory import in_the_way, room
@@ -137,7 +137,7 @@ def teach(shop: Workshop, family: Family, lesson: Lesson) -> Outcome:
 
 def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson) -> Outcome:
     """Train, convert, publish, prove, evaluate and promote one version from rows."""
-    waiting.decide()  # the next line loads torch
+    environment.prepare()  # the next line loads torch
     from ollama_ft.kinds.trainers.machine import find_device
     from ollama_ft.stages.train import prepare, train
 

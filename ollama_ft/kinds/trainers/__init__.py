@@ -16,7 +16,7 @@ checkpoint.py   the file a killed run goes on from
 watchdog.py     what stops a run that cannot end well
 interrupt.py    Ctrl-C between two steps
 reference.py    what the trained model says, for the proof
-waiting.py      how idle threads wait, decided before torch is loaded
+environment.py  what OpenMP and oneDNN are told, before torch is loaded
 quiet.py        keeps third-party chatter off the screen
 """
 

@@ -1,4 +1,4 @@
-"""How idle threads wait is decided by how busy the machine is, and only where it still matters."""
+"""What the libraries below torch are told, where it still matters and nobody has said otherwise."""
 
 import subprocess
 import sys
@@ -7,15 +7,20 @@ import pytest
 
 LOOK = """
 import os, sys
-from ollama_ft.kinds.trainers import waiting
+from ollama_ft.kinds.trainers import environment
 {before}
-waiting.decide(lambda: {busy})
-print(os.environ.get("GOMP_SPINCOUNT"))
+environment.prepare(lambda: {busy})
+print(os.environ.get("{name}"))
 """
+CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 def spun(busy: float, before: str = "") -> str:
-    code = LOOK.format(busy=busy, before=before)
+    return told("GOMP_SPINCOUNT", busy, before)
+
+
+def told(name: str, busy: float, before: str) -> str:
+    code = LOOK.format(name=name, busy=busy, before=before)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -42,10 +47,10 @@ def test_a_training_decides_before_it_loads_torch():
     """`loop.make` as it stands, stopped at the first module that brings torch."""
     code = """
 import os, sys
-from ollama_ft.kinds.trainers import waiting
+from ollama_ft.kinds.trainers import environment
 from ollama_ft import loop
 assert "torch" not in sys.modules
-waiting._busy = lambda: 0.0
+environment._busy = lambda: 0.0
 class Door:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
@@ -56,3 +61,8 @@ loop.make(None, None, None, None)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={})
     assert done.stdout.strip() == "3000", done.stderr
+
+
+@pytest.mark.parametrize(("said", "kept"), [({}, "32"), ({CACHE: "7"}, "7")])
+def test_onednn_keeps_the_code_of_few_shapes_unless_somebody_says_otherwise(said, kept):
+    assert told(CACHE, 0.0, f"os.environ.update({said!r})") == kept
