@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
+
+from ollama_ft.kinds.trainers import environment
 
 LOOK = """
 import os, sys
@@ -66,3 +69,23 @@ loop.make(None, None, None, None)
 @pytest.mark.parametrize(("said", "kept"), [({}, "32"), ({CACHE: "7"}, "7")])
 def test_onednn_keeps_the_code_of_few_shapes_unless_somebody_says_otherwise(said, kept):
     assert told(CACHE, 0.0, f"os.environ.update({said!r})") == kept
+
+
+def test_only_what_others_keep_busy_counts(monkeypatch):
+    spent = iter([5.0, 5.0 + environment.LOOK])
+    monkeypatch.setattr(environment, "_spent", lambda: next(spent))
+    monkeypatch.setattr("psutil.cpu_percent", lambda **_: [100.0, 50.0])
+    assert environment._busy() == pytest.approx(0.5)
+
+
+def test_what_a_child_works_is_our_own():
+    before = environment._spent()
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        deadline = time.monotonic() + 30
+        while environment._spent() < before + 0.3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert environment._spent() >= before + 0.3
+    finally:
+        child.kill()
+        child.wait()
