@@ -18,7 +18,7 @@ from ollama_ft.kinds.trainers.job import Row
 from ollama_ft.kinds.trainers.model import Said, Scorer
 from ollama_ft.kinds.trainers.teacher import base_states
 
-PIECES = 1  # of general text in a step
+PIECES = 2  # in a step: a piece of text and a chat
 
 
 @dataclass(frozen=True, kw_only=True)
