@@ -144,7 +144,12 @@ def _measure(device: str) -> Machine:
     threads = _best_threads() if device == "cpu" else torch.get_num_threads()
     # On one thread: how well several work together hangs on what else the machine does just now,
     # and which kind of number is the faster one does not.
-    with computing(Choice(device=device, dtype="fp32", kernel="default", threads=1)):
+    return Machine(device=device, threads=threads, rates=rates_of(device, threads=1))
+
+
+def rates_of(device: str, threads: int) -> dict[str, float]:
+    """Operations a second of matrix products, by kind of number and kernel."""
+    with computing(Choice(device=device, dtype="fp32", kernel="default", threads=threads)):
         rates = {"fp32/default": _rate(torch.float32, device)}
         if device == "cpu":
             with matrix_kernel("onednn"):
@@ -154,7 +159,7 @@ def _measure(device: str) -> Machine:
         for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
             if _supported(name, device) and _error(dtype, device) < SAFE[name]:
                 rates[name] = _rate(dtype, device)
-    return Machine(device=device, threads=threads, rates=rates)
+    return rates
 
 
 def _best_threads() -> int:
