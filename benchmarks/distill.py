@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.loop_demo import (
+    ASKED,
     FAMILY,
     HELD_OUT,
     Month,
@@ -48,7 +49,7 @@ def make(month: Month, share: float, number: int) -> tuple[str, float]:
     how = ["--no-promote", "--json", "--set", f"distill={share}"]
     how += [word for change in month.changes for word in ("--set", change)]
     what = ["retrain", FAMILY, "--from-logs"] if number == 1 else ["train", FAMILY]
-    month.ft(*what, *how, code=(0, 3, 4))
+    print(month.ft(*what, *how, code=(0, 3, 4))[-400:])
     shown = json.loads(month.ft("show", f"{FAMILY}:v{number}", "--json"))
     return f"{FAMILY}:v{number}", float(shown["evaluation"]["perplexity of general text"])
 
@@ -67,6 +68,7 @@ def main() -> None:
         with serving(month) as address:
             ask_all(month, address)
             ups = like_what_is_right(month, address)
+            print(f"  {ups} of {len(facts) * ASKED} answers with documents are right", flush=True)
             base = known(address, f"{FAMILY}:v0", facts)
         lines = [f"| the base | | {base} of {of} | |"]
         made = [make(month, share, at) for at, share in enumerate(SHARES, start=1)]
@@ -74,7 +76,6 @@ def main() -> None:
             for share, (tag, perplexity) in zip(SHARES, made, strict=True):
                 right = known(address, tag, facts)
                 lines.append(f"| {tag} | {share:g} | {right} of {of} | {perplexity:.1f} |")
-    print(f"\n{ups} answers with documents were right, and learned without")
     print("\n| version | distill | right without documents | perplexity |\n|---|---|---|---|")
     print("\n".join(lines))
 

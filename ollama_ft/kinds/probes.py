@@ -86,6 +86,7 @@ def measure(
     Returns the references, and the perplexity of `general` text for "base" and "tuned":
     exp of the mean negative log-likelihood of its first GENERAL_TOKENS tokens.
     """
+    from ollama_ft.kinds.trainers.machine import give_back_memory
     from ollama_ft.kinds.trainers.reference import open_reference
 
     tokenizer = _tokenizer(blob)
@@ -97,6 +98,8 @@ def measure(
             "base": math.exp(model.loss(text, tuned=False)),
             "tuned": math.exp(model.loss(text, tuned=True)),
         }
+    del model
+    give_back_memory()  # what comes now needs a runtime's memory, not ours
     references = [
         Reference(
             messages=place.messages,
