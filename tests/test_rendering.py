@@ -70,14 +70,14 @@ def test_the_teacher_is_shown_the_passages_and_the_row_is_not():
     assert plain == rows[0]
     assert taught == replace(rows[1], teacher=taught.teacher)
     shown = "".join(map(chr, taught.teacher))
-    assert "[1] Greetings\nHo is answered by Hi." in shown
-    assert "Question: Ho?" in shown
+    assert "Greetings\nHo is answered by Hi." in shown
+    assert "Ho?\n\nUse this" in shown
 
 
 def test_a_row_to_be_learned_in_its_context_shows_the_passages_itself():
     told = replace(asked("Ho?", "Hi."), passages=("Ho is answered by Hi.",), tags=(IN_CONTEXT,))
     (rendered,) = render_rows(chatml, [told])
-    assert "[1] Ho is answered by Hi." in rendered.prompt
+    assert "Ho is answered by Hi." in rendered.prompt
     row = tokenise(Letters(), rendered, told.answer)
     assert with_teachers(Letters(), chatml, [row], [told]) == [row]
 

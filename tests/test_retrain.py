@@ -199,7 +199,7 @@ def test_with_context_kept_rows_show_their_passages_where_these_hold_the_answer(
     )
     wish = retrain.Wish(keep_context=True)
     rows = by_question(retrain.plan(db, home, log, family, wish).frozen)
-    assert "[1] Hours\nThe shop opens at nine" in asked(rows["Open?"])[-1].content
+    assert "Hours\nThe shop opens at nine" in asked(rows["Open?"])[-1].content
     assert asked(rows["Who?"])[-1].content == "Who?"
 
 

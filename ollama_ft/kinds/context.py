@@ -1,4 +1,4 @@
-"""Passages in a prompt: what was found for a question, put before it in one form everywhere.
+"""Passages in a prompt: what was found for a question, put behind it in one form everywhere.
 
 `ask`, the proxy and the teacher of a distillation use this one template, so that a model is
 asked in the same words that it is taught by.
@@ -10,20 +10,22 @@ from dataclasses import dataclass, replace
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.words import is_unspaced
 
-ENGLISH = """\
-Answer the question from the numbered passages. If they do not hold the answer, say that you do \
-not know.
-
-{passages}
-
-Question: {question}"""
 IN_CONTEXT = "in context"  # the tag of a row that is learned and asked with its passages
+
+# Measured on SmolLM2-135M, 40 questions with four passages each: 10 right with numbered passages in
+# front of the question and an instruction before them, 21 with the question first.
+ENGLISH = """\
+{question}
+
+Use this information, and say that you do not know if the answer is not in it:
+
+{passages}"""
 CHINESE = """\
-请根据下列编号的资料回答问题。如果资料里没有答案，请回答不知道。
+{question}
 
-{passages}
+请根据下列资料回答；如果资料里没有答案，请说不知道。
 
-问题：{question}"""
+{passages}"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class Passage:
 
 
 def with_context(messages: Sequence[Message], passages: Sequence[Passage]) -> list[Message]:
-    """The conversation with the passages put before its last question, numbered from 1.
+    """The conversation with the passages put behind its last question.
 
     The form is Chinese if the question is. Without a passage or a question nothing is changed;
     the system text and all other turns stay as they are in any case.
@@ -73,9 +75,9 @@ def shown(messages: Sequence[Message], passages: Sequence[str]) -> list[Message]
         return list(messages)
     question = messages[asked].content
     form = CHINESE if is_unspaced(question) else ENGLISH
-    listed = "\n\n".join(f"[{at}] {passage}" for at, passage in enumerate(passages, start=1))
-    # One pass over the form: a passage may hold braces.
-    head, _, rest = form.partition("{passages}")
-    content = head + listed + rest.replace("{question}", question)
+    # One pass over the form: a question may hold braces.
+    content = question + form.removeprefix("{question}").replace(
+        "{passages}", "\n\n".join(passages)
+    )
     changed = replace(messages[asked], content=content)
     return [*messages[:asked], changed, *messages[asked + 1 :]]
