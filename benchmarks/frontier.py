@@ -31,7 +31,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "retain=4": ("retain=4",),
     f"distill=0.5, {TAUGHT_BY}": ("retain=0", "distill=0.5"),
     f"distill=0.5, retain=2, {TAUGHT_BY}": ("distill=0.5",),
-    f"distill=0.9, retain=2, {TAUGHT_BY}": ("distill=0.9",),
+    f"distill=1, retain=2, {TAUGHT_BY}": ("distill=1",),
     "retain=2, rank=8": ("rank=8", "alpha=16"),
     "retain=2, half the passes": ("epochs=8",),
     "retain=2, attention only": ("target_modules=[q_proj, k_proj, v_proj, o_proj]",),
