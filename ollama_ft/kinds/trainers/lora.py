@@ -171,7 +171,7 @@ class Run:
         choice, recipe = progress.choice, job.recipe
         accelerator = Accelerator(cpu=choice.device == "cpu", mixed_precision="no")
         weights = adapter_parameters(scorer.adapted)
-        if accelerator.is_main_process:
+        if accelerator.is_local_main_process:  # once on every machine
             Teacher.ask(scorer, job)
         accelerator.wait_for_everyone()
         return cls(
