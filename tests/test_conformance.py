@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ HOST = os.environ.get("OLLAMA_HOST", "")  # before the fixtures hide it
 ROOT = Path(__file__).parent.parent
 GARBAGE = "sha256:730f5d9d858e50066a9d18d36a5288ac9c864b5ab4a12beae11a1b9e059e61d7"
 SEA = [{"role": "user", "content": "Write one sentence about the sea."}]
+PATIENCE = 5.0  # seconds that a model may take to be gone
 FIRST = [str(row["name"]) for row in records("first")]
 SECOND = [str(row["name"]) for row in records("second")]
 
@@ -248,6 +250,11 @@ def play(
             name = str(row["name"])
             steps.before(name)
             what = differences(row, player.send(row), player, name in EXACT)
+            # The recorder came back a second later to see what was still loaded.
+            deadline = time.monotonic() + PATIENCE
+            while what and row["path"] == "/api/ps" and time.monotonic() < deadline:
+                time.sleep(0.2)
+                what = differences(row, player.send(row), player, name in EXACT)
             if name in OTHER_WORDS:
                 what = [text for text in what if ".error: " not in text]
             found[name] = what
