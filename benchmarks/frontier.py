@@ -33,7 +33,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     f"distill=0.5, retain=2, {TAUGHT_BY}": ("distill=0.5",),
     f"distill=1, retain=2, {TAUGHT_BY}": ("distill=1",),
     "retain=2, rank=8": ("rank=8", "alpha=16"),
-    "retain=2, half the passes": ("epochs=8",),
+    "retain=2, epochs=6": ("epochs=6",),
     "retain=2, attention only": ("target_modules=[q_proj, k_proj, v_proj, o_proj]",),
 }
 

@@ -3,13 +3,13 @@
     make loop-demo
     python -m benchmarks.loop_demo [--facts 30] [--set epochs=8]
 
-A family on SmolLM2 that knows nothing of the shop; its documents on the shelf; five phrasings of
-each fact asked through `serve --rag` by the `ollama` and the `openai` client in turn; the owner
-corrects three of the five where they are wrong and likes them where they are right, and dislikes
-the other wrong ones. Then `retrain --from-logs`, a poisoned batch, `rollback`, `forget`, and one
-more `retrain`. What is counted: two other phrasings of each fact, asked without any context; right
-is an answer that has the fact in it. Every figure is of this run. Exit 1 if one of the claims at
-the end does not hold.
+A family on SmolLM2 that knows nothing of the shop; its documents on the shelf, and two phrasings of
+each fact as a suite that the gate asks; five others asked through `serve --rag` by the `ollama` and
+the `openai` client in turn; the owner looks at four of the five, likes what is right and ends by
+itself and corrects the rest, and dislikes the fifth if it is wrong. Then `retrain --from-logs`, a
+poisoned batch, `rollback`, `forget`, and one more `retrain`. Counted are the suite's phrasings,
+asked without any context; right is an answer that has the fact in it. Every figure is of this run.
+Exit 1 if one of the claims at the end does not hold.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from ollama_ft.core.home import shipped
 FAMILY = "shop"
 PRIVATE = ("0555", "owls@")  # facts that redaction takes out, as it must
 ASKED, HELD_OUT = 5, 2  # phrasings of each fact that are asked, and that are only asked at the end
-LOOKED_AT = 3  # of those that are asked, the owner looks at so many
+LOOKED_AT = 4  # of those that are asked, the owner looks at so many
 DIRECT = {"X-Ollama-FT-Direct": "1"}  # no documents, no log
 
 
@@ -72,7 +72,7 @@ class Month:
         head = [sys.executable, "-m", "ollama_ft", "--home", str(self.home), "--host", "embedded"]
         return [*head, "--progress", "none", *words]
 
-    def retrain(self, code: int = 0) -> str:
+    def retrain(self, code: int | tuple[int, ...] = 0) -> str:
         """Train from the log."""
         keys = [word for change in self.changes for word in ("--set", change)]
         return self.ft("retrain", FAMILY, "--from-logs", *keys, code=code)
@@ -152,16 +152,18 @@ def opine(month: Month, address: str) -> dict[str, int]:
 
     by_question = {row["question"]: row for row in logged(month)}
     counts = {"up": 0, "down": 0, "corrected": 0}
+    cut = {row["uid"] for row in by_question.values() if row["done_reason"] != "stop"}
     for fact in month.facts:
         for place, question in enumerate(fact.asked):
             row = by_question[question]
             body = {"id": row["uid"], "by": "owner"}
-            if fact.is_in(row["answer"]):
-                if place >= LOOKED_AT:
-                    continue
+            right = fact.is_in(row["answer"])
+            if place < LOOKED_AT and right and row["uid"] not in cut:
                 body["rating"] = "up"
             elif place < LOOKED_AT:
                 body["correct"] = fact.text
+            elif right:
+                continue
             else:
                 body["rating"] = "down"
             httpx.post(f"{address}/ollama-ft/feedback", json=body).raise_for_status()
@@ -213,6 +215,14 @@ def shelve(month: Month) -> None:
     guide.write_text(f"# The shop\n\n{text}", "utf-8")
     month.ft("new", FAMILY, "--from", "smollm2:135m")
     month.ft("knowledge", "add", str(guide))
+    suite = month.home.parent / "held-out.jsonl"
+    rows = [
+        {"question": question, "answer": fact.text, "accept": list(fact.accept)}
+        for fact in month.facts
+        for question in fact.held_out
+    ]
+    suite.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    month.ft("suite", "add", "held-out", "--from", str(suite), "--family", FAMILY)
 
 
 def run(month: Month) -> dict[str, bool]:
@@ -268,7 +278,12 @@ def unlearn(month: Month, address: str, first: str) -> dict[str, bool]:
         if row["question"] in forgotten.asked or forgotten.is_in(row["answer"])
     ]
     print(month.ft("forget", *ids, "--yes"))
-    print(month.retrain())
+    print(month.retrain(code=(0, 3, 4)))
+    if live(month) == first:  # the suite asks for what was forgotten, so the gate may well say no
+        made = json.loads(month.ft("list", "--json"))["versions"]
+        newest = max(row["number"] for row in made)
+        reason = "it is meant to know less"
+        month.ft("promote", f"{FAMILY}:v{newest}", "--force", "--reason", reason)
     last = live(month)
     counts = {
         (tag, what): known(address, tag, some)
