@@ -44,7 +44,7 @@ from ollama_ft.kinds.trainers.model import (
     save_adapter,
 )
 from ollama_ft.kinds.trainers.quiet import quiet
-from ollama_ft.kinds.trainers.retain import Retention
+from ollama_ft.kinds.trainers.retain import PIECES, Retention
 from ollama_ft.kinds.trainers.schedule import Plan, make_plan
 from ollama_ft.kinds.trainers.teacher import Teacher, teacher_file, teachers_rows
 from ollama_ft.kinds.trainers.warm import begin_from
@@ -171,12 +171,14 @@ class Run:
         choice, recipe = progress.choice, job.recipe
         accelerator = Accelerator(cpu=choice.device == "cpu", mixed_precision="no")
         weights = adapter_parameters(scorer.adapted)
+        plan = make_plan(job)
+        general = job.general[: plan.steps * PIECES * accelerator.num_processes]
         if accelerator.is_local_main_process:  # once on every machine
             Teacher.ask(scorer, job)
         accelerator.wait_for_everyone()
         return cls(
             job=job,
-            plan=make_plan(job),
+            plan=plan,
             scorer=scorer,
             model=cast(nn.Module, accelerator.prepare(scorer)),
             accelerator=accelerator,
@@ -190,7 +192,7 @@ class Run:
             scaler=torch.amp.GradScaler(choice.device, enabled=choice.dtype == "fp16"),
             progress=progress,
             tell=tell if accelerator.is_main_process else silent,
-            retention=Retention.ask(scorer, job.general) if recipe.retain and job.general else None,
+            retention=Retention.ask(scorer, general) if recipe.retain and general else None,
             teacher=Teacher.ask(scorer, job, write=False),
         )
 
