@@ -102,8 +102,8 @@ def fit_and_keep(some: Job) -> Scorer:
 def test_a_resumed_run_reads_what_the_teacher_said_and_ends_with_the_same_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = fit_tiny(job(tmp_path / "whole", train=TAUGHT))
-    some = job(tmp_path / "killed", train=TAUGHT)
+    whole = fit_tiny(job(tmp_path / "whole", train=TAUGHT, distill=0.5))
+    some = job(tmp_path / "killed", train=TAUGHT, distill=0.5)
 
     def stop(event: object) -> None:
         if isinstance(event, Step) and event.step == 5:

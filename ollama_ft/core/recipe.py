@@ -47,7 +47,7 @@ class Recipe(BaseModel):
         2.0, ge=0, le=100, description="Weight of saying what the base says on general text."
     )
     distill: float = Field(
-        0.5,
+        0.0,
         ge=0,
         le=1,
         description="Share of saying what the base says with a row's passages in its prompt.",
