@@ -157,7 +157,7 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     )
     dataset = datasets.freeze(shop.db, shop.home, family.name, frozen)
     suites.freeze(shop.db, shop.home, test)
-    shop.emit(Note(text=_describe(dataset, lesson.recipe)))
+    shop.emit(Note(text=datasets.told(dataset, held_back=lesson.recipe.patience > 0)))
     shop.emit(Stage(name="train", text=f"LoRA, recipe {lesson.recipe_name}"))
     with room(shop.client, device, guests, shop.may_unload, shop.emit):
         run = train(shop.db, shop.home, prepared, dataset, shop.emit)
@@ -391,14 +391,3 @@ def _bare_base(db: Database, family: Family) -> int:
             mend=f"ollama-ft new {family.name} --from {base.name}",
         )
     return version.key
-
-
-def _describe(dataset: Dataset, recipe: Recipe) -> str:
-    held = dataset.validation if recipe.patience else 0
-    parts = [f"{dataset.rows - dataset.test - held} to learn from"]
-    parts += [f"{held} to stop by"] if held else []
-    parts += [f"{dataset.test} only to ask afterwards"]
-    dropped = f"; {dataset.duplicates} duplicates dropped" if dataset.duplicates else ""
-    if dataset.banned:
-        dropped += f"; {dataset.banned} left out: a suite asks them"
-    return f"{dataset.rows} rows: {', '.join(parts)}{dropped}"

@@ -225,7 +225,7 @@ def passage(**changes):
     return dataclasses.replace(plain, **changes)
 
 
-def test_passages_stand_numbered_before_the_last_question():
+def test_passages_stand_behind_the_last_question():
     turns = [
         Message(role="system", content="Be kind."),
         Message(role="user", content="Hello"),
@@ -235,16 +235,15 @@ def test_passages_stand_numbered_before_the_last_question():
     made = with_context(turns, [passage(), passage(heading="", text="Closed on Monday.")])
     assert made[:3] == turns[:3]
     assert made[3].content == (
-        "Answer the question from the numbered passages. If they do not hold the answer, say that "
-        "you do not know.\n\n[1] Hours\nWe open at {question} nine.\n\n[2] Closed on Monday.\n\n"
-        "Question: When {passages} do you open?"
+        "When {passages} do you open?\n\n"
+        "Use this information, and say that you do not know if the answer is not in it:\n\n"
+        "Hours\nWe open at {question} nine.\n\nClosed on Monday."
     )
 
 
 def test_a_chinese_question_is_put_in_chinese():
     made = with_context([Message(role="user", content="几点开门？")], [passage()])
-    assert made[0].content.startswith("请根据下列编号的资料回答问题")
-    assert made[0].content.endswith("问题：几点开门？")
+    assert made[0].content.startswith("几点开门？\n\n请根据下列资料回答")
 
 
 def test_without_passages_nothing_is_changed():

@@ -22,6 +22,8 @@ from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from ollama_ft.core.records import Family
+    from ollama_ft.loop import Lesson
     from ollama_ft.retrain import Forgetting, Plan
 
 SHOWN = 20  # exchanges that `forget` lists
@@ -88,13 +90,10 @@ def retrain_command(
     _check(from_logs, paraphrases, model)
     from ollama_ft import retrain
     from ollama_ft.core import refs
-    from ollama_ft.core.catalog import row
-    from ollama_ft.core.records import Base
     from ollama_ft.kinds.harvest.candidate import Settings
 
     found = refs.family(context.db, family)
-    base = row(context.db, Base, found.base)
-    lesson = make_lesson(context, base.name, (), None, recipe, changes, gate)
+    lesson = make_lesson(context, _base_name(context, found), (), None, recipe, changes, gate)
     lesson = replace(lesson, way=way(route, packed_as), promote=not no_promote)
     log = open_home_log(context)
     wish = retrain.Wish(
@@ -117,11 +116,31 @@ def retrain_command(
             return
         if planned.gone and not gate:  # unlearning is no gain, and need not be one
             lesson = replace(lesson, gate=load_the_gate(context, "no-worse"))
-        with context.workshop(unload=unload) as shop:
-            if model is not None:
-                planned = retrain.widen(shop, planned, paraphrases, model)
-            outcome = retrain.carry_out(shop, planned, lesson, how)
-            tell_outcome(context, outcome, as_json)
+        _carry_out(context, planned, lesson, how, unload=unload, as_json=as_json)
+
+
+def _carry_out(
+    context: Context,
+    planned: "Plan",
+    lesson: "Lesson",
+    how: dict[str, object],
+    *,
+    unload: bool,
+    as_json: bool,
+) -> None:
+    from ollama_ft import retrain
+
+    with context.workshop(unload=unload) as shop:
+        if how["model"]:
+            planned = retrain.widen(shop, planned, int(str(how["paraphrases"])), str(how["model"]))
+        tell_outcome(context, retrain.carry_out(shop, planned, lesson, how), as_json)
+
+
+def _base_name(context: Context, family: "Family") -> str:
+    from ollama_ft.core.catalog import row
+    from ollama_ft.core.records import Base
+
+    return row(context.db, Base, family.base).name
 
 
 def _check(from_logs: bool, paraphrases: int, model: str | None) -> None:

@@ -116,6 +116,18 @@ def freeze(db: Database, home: Home, family: str, frozen: Frozen) -> Dataset:
     )
 
 
+def told(dataset: Dataset, *, held_back: bool) -> str:
+    """The dataset in one line; `held_back`: its validation rows are not learned from."""
+    held = dataset.validation if held_back else 0
+    parts = [f"{dataset.rows - dataset.test - held} to learn from"]
+    parts += [f"{held} to stop by"] if held else []
+    parts += [f"{dataset.test} only to ask afterwards"]
+    dropped = f"; {dataset.duplicates} duplicates dropped" if dataset.duplicates else ""
+    if dataset.banned:
+        dropped += f"; {dataset.banned} left out: a suite asks them"
+    return f"{dataset.rows} rows: {', '.join(parts)}{dropped}"
+
+
 def newest_here(db: Database, home: Home, family: str) -> Dataset | None:
     """The family's newest dataset that has rows, and has them here.
 
