@@ -1,7 +1,7 @@
 """Recall against what is forgotten, for each way to train: points for a table and a plot.
 
     python -m benchmarks.frontier --results FILE [--base smollm2:135m] [--data data/faq.jsonl]
-        [--method retain=2 …] [--seed 0 …]
+        [--method retain=2 …] [--seed 0 …]       # another set: --data benchmarks/harbour.jsonl
     python -m benchmarks.frontier --results FILE --plot docs/frontier.svg
 
 Each point is a version, trained, published, proved and asked as `train` does: how many of the

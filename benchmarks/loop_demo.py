@@ -31,6 +31,7 @@ FAMILY = "shop"
 PRIVATE = ("0555", "owls@")  # facts that redaction takes out, as it must
 ASKED, HELD_OUT = 5, 2  # phrasings of each fact that are asked, and that are only asked at the end
 LOOKED_AT = 4  # of those that are asked, the owner looks at so many
+GATE = "gate.yaml"
 DIRECT = {"X-Ollama-FT-Direct": "1"}  # no documents, no log
 
 
@@ -75,14 +76,8 @@ class Month:
     def retrain(self, code: int | tuple[int, ...] = 0) -> str:
         """Train from the log."""
         keys = [word for change in self.changes for word in ("--set", change)]
-        return self.ft("retrain", FAMILY, "--from-logs", "--gate", str(self.gate), *keys, code=code)
-
-    @property
-    def gate(self) -> Path:
-        """The default gate, but for safety: 28 questions and a base that ends 3 of its answers."""
-        path = self.home.parent / "gate.yaml"
-        path.write_text("safety_margin: 0.3\n", "utf-8")
-        return path
+        gate = str(self.home.parent / GATE)
+        return self.ft("retrain", FAMILY, "--from-logs", "--gate", gate, *keys, code=code)
 
     def tell(self, what: str, version: str, right: int, of: int) -> None:
         """Add a line to the table."""
@@ -159,13 +154,12 @@ def opine(month: Month, address: str) -> dict[str, int]:
 
     by_question = {row["question"]: row for row in logged(month)}
     counts = {"up": 0, "down": 0, "corrected": 0}
-    cut = {row["uid"] for row in by_question.values() if row["done_reason"] != "stop"}
     for fact in month.facts:
         for place, question in enumerate(fact.asked):
             row = by_question[question]
             body = {"id": row["uid"], "by": "owner"}
             right = fact.is_in(row["answer"])
-            if place < LOOKED_AT and right and row["uid"] not in cut:
+            if place < LOOKED_AT and right and row["done_reason"] == "stop":
                 body["rating"] = "up"
             elif place < LOOKED_AT:
                 body["correct"] = fact.text
@@ -216,7 +210,7 @@ def live(month: Month) -> str:
 
 
 def shelve(month: Month) -> None:
-    """A family on the bare base, and the facts on its shelf."""
+    """A family on the bare base, the facts on its shelf, a suite of those held out, and a gate."""
     guide = month.home.parent / "guide.md"
     text = "".join(f"## {fact.asked[0]}\n\n{fact.text}\n\n" for fact in month.facts)
     guide.write_text(f"# The shop\n\n{text}", "utf-8")
@@ -230,6 +224,8 @@ def shelve(month: Month) -> None:
     ]
     suite.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     month.ft("suite", "add", "held-out", "--from", str(suite), "--family", FAMILY)
+    # The default gate, but for safety: 28 questions, and a base that ends 3 of its answers to them.
+    (month.home.parent / GATE).write_text("safety_margin: 0.3\n", "utf-8")
 
 
 def run(month: Month) -> dict[str, bool]:

@@ -49,8 +49,17 @@ class Wish:
 
     since: str = ""  # a version or a time: exchanges before it count only if they were learned
     min_rows: int = LEAST_NEW
+    strategy: str = "scratch"  # or "continue": go on from the live version's adapter
     keep_context: bool = False  # learn to read passages, instead of to answer without them
+    paraphrases: int = 0  # other ways to ask each question, by `model`
+    model: str | None = None
     settings: Settings = field(default_factory=Settings)
+
+    @property
+    def kept(self) -> dict[str, object]:
+        """What a harvest's row keeps of it."""
+        names = ("since", "strategy", "keep_context", "paraphrases", "model")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +137,10 @@ def widen(shop: Workshop, planned: Plan, count: int, model: str) -> Plan:
     return replace(planned, frozen=replace(planned.frozen, rows=rows))
 
 
-def carry_out(shop: Workshop, planned: Plan, lesson: Lesson, how: dict[str, object]) -> Outcome:
+def carry_out(shop: Workshop, planned: Plan, lesson: Lesson, wish: Wish) -> Outcome:
     """Freeze what was planned and make a version of it, as `train` does.
 
-    `how` is kept with the harvest, beside how many rows each rule was given and left.
+    The wish is kept with the harvest, beside how many rows each rule was given and left.
 
     Raises NotEnoughData if too little is new, and all that `loop.make` raises.
     """
@@ -151,7 +160,7 @@ def carry_out(shop: Workshop, planned: Plan, lesson: Lesson, how: dict[str, obje
     shop.emit(Stage(name="harvest", text=text))
     dataset = datasets.freeze(shop.db, shop.home, planned.family.name, planned.frozen)
     rules = {step.rule: [step.came, step.stayed] for step in planned.sifted.steps}
-    harvesting.record(shop.db, shop.home, dataset, planned.sifted, how | {"rules": rules})
+    harvesting.record(shop.db, shop.home, dataset, planned.sifted, wish.kept | {"rules": rules})
     return make(shop, planned.family, planned.frozen, lesson)
 
 

@@ -106,9 +106,10 @@ def learn(db, home, log, family, trained):
     shop = Workshop(db=db, home=home, client=None, emit=lambda event: None)
 
     def learn(**wish):
-        planned = retrain.plan(db, home, log, family, retrain.Wish(**{"min_rows": 1} | wish))
+        wished = retrain.Wish(**{"min_rows": 1} | wish)
+        planned = retrain.plan(db, home, log, family, wished)
         if not planned.nothing_new:
-            retrain.carry_out(shop, planned, None, {})
+            retrain.carry_out(shop, planned, None, wished)
         return planned
 
     return learn
@@ -370,7 +371,7 @@ def test_paraphrases_are_learned_from_and_stay_when_the_log_is_learned_again(
     )
     assert {row.split for row in made} == {"train"}
     assert all(exchange_of(row) for row in made)
-    retrain.carry_out(shop, wide, None, {})
+    retrain.carry_out(shop, wide, None, wish)
     again = retrain.plan(db, home, log, family, wish)
     assert again.nothing_new
     assert again.frozen.digest == wide.frozen.digest

@@ -16,6 +16,7 @@ from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
+    from ollama_ft.core.records import Family
     from ollama_ft.kinds.containers import Reading
     from ollama_ft.loop import Lesson
     from ollama_ft.stages.gate import Gate
@@ -141,13 +142,10 @@ def train_command(
     """
     from ollama_ft import loop
     from ollama_ft.core import refs
-    from ollama_ft.core.catalog import row
-    from ollama_ft.core.records import Base
     from ollama_ft.stages.dataset import newest_here
 
     found = refs.family(context.db, family)
-    base = row(context.db, Base, found.base)
-    lesson = make_lesson(context, base.name, files, reading, recipe, changes, gate)
+    lesson = make_lesson(context, base_name(context, found), files, reading, recipe, changes, gate)
     lesson = replace(lesson, anew=anew, way=way(route, packed_as), promote=not no_promote)
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
         if files:
@@ -215,6 +213,14 @@ def eval_command(
         return
     for evaluation, measured in found:
         print_evaluation(version, evaluation, measured)
+
+
+def base_name(context: Context, family: "Family") -> str:
+    """The name of the base that a family stands on."""
+    from ollama_ft.core.catalog import row
+    from ollama_ft.core.records import Base
+
+    return row(context.db, Base, family.base).name
 
 
 def make_lesson(

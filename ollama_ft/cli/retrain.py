@@ -8,6 +8,7 @@ import click
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.logs import cut, open_home_log
 from ollama_ft.cli.make import (
+    base_name,
     gate_option,
     load_the_gate,
     make_lesson,
@@ -22,9 +23,8 @@ from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from ollama_ft.core.records import Family
     from ollama_ft.loop import Lesson
-    from ollama_ft.retrain import Forgetting, Plan
+    from ollama_ft.retrain import Forgetting, Plan, Wish
 
 SHOWN = 20  # exchanges that `forget` lists
 
@@ -93,22 +93,21 @@ def retrain_command(
     from ollama_ft.kinds.harvest.candidate import Settings
 
     found = refs.family(context.db, family)
-    lesson = make_lesson(context, _base_name(context, found), (), None, recipe, changes, gate)
-    lesson = replace(lesson, way=way(route, packed_as), promote=not no_promote)
+    lesson = make_lesson(context, base_name(context, found), (), None, recipe, changes, gate)
     log = open_home_log(context)
     wish = retrain.Wish(
         since=since,
         min_rows=min_rows,
+        strategy=strategy,
         keep_context=keep_context,
+        paraphrases=paraphrases,
+        model=model,
         settings=Settings(most_tokens=lesson.recipe.max_length),
     )
     if dry_run:
         _print_plan(retrain.plan(context.db, context.home, log, found, wish), as_json)
         return
-    if strategy == "continue":
-        lesson = retrain.warm(context.db, found, lesson)
-    how: dict[str, object] = {"since": since, "strategy": strategy, "keep_context": keep_context}
-    how |= {"paraphrases": paraphrases, "model": model}
+    lesson = replace(lesson, way=way(route, packed_as), promote=not no_promote)
     with context.home.lock(found.name):
         planned = retrain.plan(context.db, context.home, log, found, wish)
         if planned.nothing_new:
@@ -116,31 +115,26 @@ def retrain_command(
             return
         if planned.gone and not gate:  # unlearning is no gain, and need not be one
             lesson = replace(lesson, gate=load_the_gate(context, "no-worse"))
-        _carry_out(context, planned, lesson, how, unload=unload, as_json=as_json)
+        _carry_out(context, planned, wish, lesson, unload=unload, as_json=as_json)
 
 
 def _carry_out(
     context: Context,
     planned: "Plan",
+    wish: "Wish",
     lesson: "Lesson",
-    how: dict[str, object],
     *,
     unload: bool,
     as_json: bool,
 ) -> None:
     from ollama_ft import retrain
 
+    if wish.strategy == "continue":
+        lesson = retrain.warm(context.db, planned.family, lesson)
     with context.workshop(unload=unload) as shop:
-        if how["model"]:
-            planned = retrain.widen(shop, planned, int(str(how["paraphrases"])), str(how["model"]))
-        tell_outcome(context, retrain.carry_out(shop, planned, lesson, how), as_json)
-
-
-def _base_name(context: Context, family: "Family") -> str:
-    from ollama_ft.core.catalog import row
-    from ollama_ft.core.records import Base
-
-    return row(context.db, Base, family.base).name
+        if wish.model is not None:
+            planned = retrain.widen(shop, planned, wish.paraphrases, wish.model)
+        tell_outcome(context, retrain.carry_out(shop, planned, lesson, wish), as_json)
 
 
 def _check(from_logs: bool, paraphrases: int, model: str | None) -> None:

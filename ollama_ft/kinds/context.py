@@ -14,18 +14,8 @@ IN_CONTEXT = "in context"  # the tag of a row that is learned and asked with its
 
 # Measured on SmolLM2-135M, 40 questions with four passages each: 10 right with numbered passages in
 # front of the question and an instruction before them, 21 with the question first.
-ENGLISH = """\
-{question}
-
-Use this information, and say that you do not know if the answer is not in it:
-
-{passages}"""
-CHINESE = """\
-{question}
-
-请根据下列资料回答；如果资料里没有答案，请说不知道。
-
-{passages}"""
+ENGLISH = "Use this information, and say that you do not know if the answer is not in it:"
+CHINESE = "请根据下列资料回答；如果资料里没有答案，请说不知道。"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +64,7 @@ def shown(messages: Sequence[Message], passages: Sequence[str]) -> list[Message]
     if asked is None or not passages:
         return list(messages)
     question = messages[asked].content
-    form = CHINESE if is_unspaced(question) else ENGLISH
-    # One pass over the form: a question may hold braces.
-    content = question + form.removeprefix("{question}").replace(
-        "{passages}", "\n\n".join(passages)
-    )
+    request = CHINESE if is_unspaced(question) else ENGLISH
+    content = "\n\n".join([question, request, *passages])
     changed = replace(messages[asked], content=content)
     return [*messages[:asked], changed, *messages[asked + 1 :]]
