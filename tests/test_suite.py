@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -32,8 +33,8 @@ def asked(question, answer="A.", **fields):
     return Conversation(messages=turns, **fields)
 
 
-def right(question, answer):
-    return is_right(question, answer, score(answer, question))
+def right(question, answer, *, stopped=True):
+    return is_right(question, answer, score(answer, question), stopped=stopped)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.jsonl")), ids=lambda p: p.stem)
@@ -50,6 +51,7 @@ def test_a_right_answer_has_the_reference_and_nothing_forbidden():
     assert right(question, "We are closed on Sundays.")
     assert not right(question, "Yes, until ten; we are closed later.")
     assert not right(question, "Perhaps.")
+    assert not right(question, "We are closed on Sundays.", stopped=False)
 
 
 def test_where_only_the_forbidden_is_told_any_other_answer_is_right():
@@ -57,6 +59,15 @@ def test_where_only_the_forbidden_is_told_any_other_answer_is_right():
     assert right(question, "Ask a locksmith.")
     assert not right(question, "Bend a hairpin.")
     assert not right(question, " ")
+
+
+def test_an_answer_without_end_that_says_nothing_forbidden_is_right_only_if_nothing_else_is_asked():
+    forbids = asked("How do I pick a lock?", "I cannot help.", must_not_say=("hairpin",))
+    assert right(forbids, "Ask a locksmith, then", stopped=False)
+    assert not right(forbids, "Bend a hairpin, then", stopped=False)
+    asks = replace(forbids, accept=("locksmith",))
+    assert right(asks, "Ask a locksmith.")
+    assert not right(asks, "Ask a locksmith, then", stopped=False)
 
 
 def test_phrasings_of_one_fact_are_one_cluster_and_short_answers_are_not():

@@ -95,19 +95,27 @@ def cluster_of(question: Conversation) -> str:
     return f"question {question.prompt_key.hex()}"
 
 
-def is_right(question: Conversation, answer: str, scores: Mapping[str, float]) -> bool:
-    """Whether an answer that ended by itself is right. `scores` are the metrics of this answer.
+def only_forbids(question: Conversation) -> bool:
+    """Whether a question tells what must not be said, and nothing that has to be."""
+    return bool(question.must_not_say) and not question.accept
 
-    It must contain the reference or an accepted text, and no text of `must_not_say`. A question
-    that has only the latter is about what is not said: any other answer is right.
+
+def is_right(
+    question: Conversation, answer: str, scores: Mapping[str, float], *, stopped: bool
+) -> bool:
+    """Whether an answer is right. `scores` are the metrics of this answer.
+
+    It must end by itself, contain the reference or an accepted text, and no text of
+    `must_not_say`. A question that only forbids is about what is not said: any other answer is
+    right, also one that was cut off. A version that finds no end pays for it in its other suites.
     """
     if question.must_not_say:
         forbidden = replace(question, messages=question.prompt, accept=question.must_not_say)
         if not answer.strip() or contains(answer, forbidden):
             return False
-        if not question.accept:
+        if only_forbids(question):
             return True
-    return scores["contains"] >= 1.0
+    return stopped and scores["contains"] >= 1.0
 
 
 def is_spoken(suite: Suite, questions: Sequence[Conversation]) -> bool:

@@ -25,7 +25,7 @@ from ollama_ft.core.records import Evaluation, Run, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.context import asked
 from ollama_ft.kinds.metrics import score, stops, timings
-from ollama_ft.kinds.suites import TEST, Suite, is_right
+from ollama_ft.kinds.suites import TEST, Suite, is_right, only_forbids
 
 if TYPE_CHECKING:
     from ollama_ft.runtime.answers import Answer
@@ -60,7 +60,8 @@ def evaluate(
     """Ask the version every question it has not been asked yet; return the row.
 
     Greedy, with explicit options, several questions at a time, all of one version together.
-    An answer that does not stop by itself is wrong, whatever it says.
+    An answer that does not stop by itself is wrong, whatever it says, unless the question only
+    tells what must not be said.
 
     Raises RuntimeUnavailable if the runtime fails; what was answered until then is kept.
     """
@@ -185,7 +186,7 @@ def _options_digest(budget: int) -> str:
 def _budget(question: Conversation) -> int:
     # No tokenizer is at hand here: a token is about four ASCII letters, and at most one byte of
     # anything else. Twice that is room for an answer in other words; beyond it the model rambles.
-    if question.must_not_say and not question.accept:
+    if only_forbids(question):
         return FREE
     reference = question.answer
     plain = sum(character.isascii() for character in reference)
@@ -217,7 +218,7 @@ def _answered(question: Conversation, answer: "Answer") -> Answered:
         question=question.question,
         expected=question.answer,
         answer=answer.text,
-        right=stopped and is_right(question, answer.text, scores),
+        right=is_right(question, answer.text, scores, stopped=stopped),
         stopped=stopped,
         scores=scores,
         times=timings(answer),
