@@ -122,6 +122,10 @@ def test_a_dry_rollback_says_where_it_would_go_and_moves_nothing(ft, bot, db):
     assert list(db.table("promotions").rows) == before
 
 
+def test_promoting_what_is_live_says_so(ft, bot):
+    assert ft("promote", "v2", "--dry-run") == "bot:v2 is live already.\n"
+
+
 def test_use_changes_the_family_that_is_meant(ft, bot, db):
     a_family(db, "shop")
     assert ft("use") == "shop\n"

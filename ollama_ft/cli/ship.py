@@ -126,6 +126,9 @@ def _say(
         body = {"family": family, "was": was, "live": now, "dry_run": dry_run}
         print_json(body | dict(more or {}))
         return
+    if was == now:
+        click.echo(f"{now} is live already.")
+        return
     verb = "would move" if dry_run else "moved"
     read_back = f" ({short(digest)}, read back)" if digest else ""
     click.echo(f"{family}:latest {verb}: {was or 'nothing'} → {now}{read_back}")
