@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from ollama_ft.cli.app import cli
-from ollama_ft.core.exchange import Heard, Turn, Verdict, from_line, new_uid, to_line
+from ollama_ft.core.exchange import Heard, Rated, Turn, Verdict, from_line, new_uid, to_line
 from ollama_ft.core.logbook import Pen, conversation, find_exchange, older_than, open_log, remove
 from ollama_ft.core.logsearch import moment
 from ollama_ft.core.words import match_query, spaced
@@ -235,6 +236,20 @@ def test_a_batch_is_written_whole_or_not_at_all(log):
         pen.write([heard("a", "b"), bad])
     assert log.table("exchanges").count == log.table("messages").count == 0
     assert pen.write([heard("a", "b")]) == 1
+
+
+def test_half_a_surrogate_pair_is_written_as_lost_with_the_rest_of_its_batch(log):
+    half = "a \ud83d b"
+    turns = (Turn(role="user", content=half, extra={"name": half}),)
+    bad = heard("", half, turns=turns, model=half, options={"stop": half})
+    bad = replace(bad, verdict=Verdict(rating="corrected", correction=half, by=half))
+    rated = Rated(uid=bad.uid, verdict=Verdict(rating="corrected", correction=half, by="ada"))
+    assert Pen(log).write([heard("x", "y"), bad, rated]) == 2
+    (row,) = log.query("select * from exchanges_view where uid = ?", [bad.uid])
+    lost = "a \ufffd b"
+    assert row["question_text"] == row["model"] == row["correction"] == lost
+    assert json.loads(row["options_json"]) == {"stop": lost}
+    assert Pen(log).write([bad]) == 0
 
 
 def test_an_entry_survives_its_line():

@@ -308,6 +308,15 @@ def test_what_is_personal_is_taken_out_before_anything_is_written(front):
     assert not [p for p in files if b"ada@example" in p.read_bytes()]
 
 
+def test_half_a_surrogate_pair_does_not_end_the_memory(front):
+    for question in ("a \ud83d b", "and then"):
+        message = {"role": "user", "content": question}
+        body = json.dumps({"model": "bot", "messages": [message]})  # escaped, as a client may
+        front.http.post("/v1/chat/completions", content=body.encode())
+    rows = front.logged(2)
+    assert sorted(row["question_text"] for row in rows) == ["a \ufffd b", "and then"]
+
+
 def test_images_are_remembered_by_their_digest(front):
     front.http.post("/api/generate", json={"model": "bot", "prompt": "see", "images": ["aGVsbG8="]})
     (row,) = front.logged(1)

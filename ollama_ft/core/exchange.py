@@ -106,13 +106,20 @@ def new_uid() -> str:
 
 def uid_for(source: str, key: str) -> str:
     """The id of something that an import found: the same whenever it is found again."""
-    number = int.from_bytes(hashlib.sha256(f"{source}\0{key}".encode()).digest()[:10], "big")
+    text = f"{source}\0{key}".encode("utf-8", "surrogatepass")
+    number = int.from_bytes(hashlib.sha256(text).digest()[:10], "big")
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * _UID - 5, -1, -5))
 
 
 def is_uid(text: str) -> bool:
     """Whether a text may be one of these ids."""
     return len(text) == _UID and all(c in _ALPHABET for c in text)
+
+
+def storable(entry: Entry) -> Entry:
+    """The entry with U+FFFD for each half of a surrogate pair, which no file can hold."""
+    line = to_line(entry).encode("utf-16", "surrogatepass")
+    return from_line(line.decode("utf-16", "replace"))
 
 
 def to_line(entry: Entry) -> str:

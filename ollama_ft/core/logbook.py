@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ollama_ft.core.catalog import BUSY_MS, prepared
 from ollama_ft.core.errors import BadInput, NotFound
-from ollama_ft.core.exchange import Entry, Heard, Rated, Turn, Verdict, is_uid
+from ollama_ft.core.exchange import Entry, Heard, Rated, Turn, Verdict, is_uid, storable
 from ollama_ft.core.log_migrations import log_migrations
 from ollama_ft.core.log_records import Exchange
 from ollama_ft.core.records import utc_now
@@ -94,10 +94,17 @@ class Pen:
 
         Raises sqlite3.OperationalError if the file is locked or the disk is full.
         """
+        batch = list(entries)
+        try:
+            return self._write(batch)
+        except UnicodeEncodeError:  # seldom, so that nobody pays for looking first
+            return self._write([storable(entry) for entry in batch])
+
+    def _write(self, batch: list[Entry]) -> int:
         new = 0
         try:
             with writing(self.db):
-                for entry in entries:
+                for entry in batch:
                     new += self._one(self.db.conn, entry)
         except BaseException:
             self._rows.clear()  # rows that were rolled back

@@ -83,7 +83,7 @@ def hear(kept: Overheard) -> Heard:
         family=kept.family,
         version=kept.version,
         version_digest=kept.version_digest,
-        model=str(kept.body.get("model", "")),
+        model=_text(kept.body.get("model")),
         client=kept.client,
         path=kept.path,
         turns=tuple(turns_of(kept.path, kept.body)),
@@ -263,4 +263,7 @@ def _text(value: object) -> str:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """The number, if it is a whole one that SQLite can hold."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return value
+    return None

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.exchange import Entry, Heard
 from ollama_ft.core.logbook import Pen
 from ollama_ft.core.plugins import collect
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.sources import Source
 from ollama_ft.serve.names import Names
 
 _BATCH = 500
@@ -37,22 +39,31 @@ def bring(
     """Read one file into the log. `family` says whose all answers are, where the models' names do
     not.
 
-    Raises NotFound for a file that is not there, BadInput for one that no source can read; batches
-    of 500 that were read before stay.
+    Raises NotFound for a file that is not there, BadInput for one that cannot be read, or by no
+    source; batches of 500 that were read before stay.
     """
     if not path.is_file():
         raise NotFound(f"There is no file {path}.")
-    chosen = source or _fitting(path)
-    sources = collect("sources")
-    if chosen not in sources:
-        raise BadInput(f"There is no source {chosen!r}. There are: {', '.join(sources)}.")
-    pen, new, known, nothing = Pen(log), 0, 0, 0
-    for batch in _batches(sources[chosen].thing.read(path)):
-        found = [_placed(names, heard, family) for heard in batch if heard is not None]
-        added = pen.write([clean(heard) if clean else heard for heard in found])
-        new, known = new + added, known + len(found) - added
-        nothing += len(batch) - len(found)
+    try:
+        chosen = source or _fitting(path)
+        found = _source(chosen).read(path)
+        pen, new, known, nothing = Pen(log), 0, 0, 0
+        for batch in _batches(found):
+            heard = [_placed(names, one, family) for one in batch if one is not None]
+            added = pen.write([clean(one) if clean else one for one in heard])
+            new, known = new + added, known + len(heard) - added
+            nothing += len(batch) - len(heard)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     return Imported(source=chosen, new=new, known=known, passed_over=nothing)
+
+
+def _source(name: str) -> Source:
+    sources = collect("sources")
+    if name not in sources:
+        raise BadInput(f"There is no source {name!r}. There are: {', '.join(sources)}.")
+    found: Source = sources[name].thing
+    return found
 
 
 def _fitting(path: Path) -> str:
@@ -62,7 +73,7 @@ def _fitting(path: Path) -> str:
             return name
     raise BadInput(
         f"{path.name} is none of: {', '.join(sources)}.",
-        mend=f"ollama-ft logs import {path.name} --source NAME",
+        mend=f"ollama-ft logs import {quote(str(path))} --source NAME",
     )
 
 
@@ -71,7 +82,8 @@ def _placed(names: Names, heard: Heard, family: str | None) -> Heard:
     unless the name says it."""
     resolved = names.resolve(heard.model)
     if resolved.renamed or not resolved.digest:
-        return replace(heard, family=family or resolved.family)
+        named = resolved.family or names.family(heard.model)
+        return replace(heard, family=named or family or "")
     return replace(
         heard, family=resolved.family, version=resolved.tag, version_digest=resolved.digest
     )

@@ -41,6 +41,7 @@ class Names:
         self._seen = -1
         self._live: dict[str, str] = {}  # "support" -> "support:v3"
         self._versions: dict[str, tuple[str, str]] = {}  # "support:v3" -> family, digest
+        self._families: set[str] = set()
 
     def resolve(self, asked: str) -> Resolved:
         """The version that answers for this name from now on."""
@@ -55,6 +56,12 @@ class Names:
         """Each family with a live version, and that version's tag."""
         self._refresh()
         return dict(self._live)
+
+    def family(self, asked: str) -> str:
+        """The family of this name, which may have no live version; empty for any other name."""
+        self._refresh()
+        name, tag = _parts(asked)
+        return name if tag == DEFAULT_TAG and name in self._families else ""
 
     def close(self) -> None:
         """Close the catalog."""
@@ -71,8 +78,10 @@ class Names:
                 return
             live = self._db.conn.execute("select family, number from live").fetchall()
             versions = self._db.conn.execute("select family, number, digest from versions")
+            families = self._db.conn.execute("select distinct name from families").fetchall()
             self._live = {family: f"{family}:v{number}" for family, number in live}
             self._versions = {f"{f}:v{n}": (f, digest) for f, n, digest in versions}
+            self._families = {name for (name,) in families}
             self._seen = changed
         except sqlite3.OperationalError:
             pass  # locked: what was read last stands until the next request

@@ -5,15 +5,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from ollama_ft.core.errors import BadInput
-from ollama_ft.core.exchange import COMPLETE, Heard, Verdict, uid_for
-from ollama_ft.kinds.sources.fields import Found, Json, mapping, moment
+from ollama_ft.core.exchange import COMPLETE, INCOMPLETE, Heard, Verdict, uid_for
+from ollama_ft.kinds.sources.fields import (
+    BOM,
+    Found,
+    Json,
+    first_text,
+    is_exchange,
+    is_shallow,
+    mapping,
+    moment,
+    opinion,
+    parsed,
+    said,
+)
 from ollama_ft.runtime.heard import CHAT, GENERATE, V1_CHAT, V1_COMPLETIONS, Overheard, hear
 
 
 def fits(path: Path) -> bool:
     """Whether it begins as an object."""
     with path.open("rb") as file:
-        return file.read(4096).lstrip().startswith(b"{")
+        return file.read(4096).removeprefix(BOM).lstrip().startswith(b"{")
 
 
 def read(path: Path) -> Found:
@@ -23,22 +35,27 @@ def read(path: Path) -> Found:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                row = parsed(line)
+            except ValueError as error:
                 raise BadInput(f"{path.name}, line {number}, is no JSON: {error}.") from error
+            if not is_shallow(row):
+                raise BadInput(f"{path.name}, line {number}, is nested too deeply.")
             yield _from_row(path, number, row) if isinstance(row, dict) else None
 
 
 def _from_row(path: Path, number: int, row: Json) -> Heard | None:
     request, response = _parts(row)
-    chat = isinstance(request.get("messages"), list)
-    at = moment(row.get("at") or row.get("timestamp") or row.get("created_at"))
+    messages = request.get("messages")
+    if isinstance(messages, list) and not all(isinstance(turn, dict) for turn in messages):
+        return None  # half a conversation would be learned as a whole one
+    times = (row.get(name) for name in ("at", "timestamp", "created_at", "created"))
+    at = moment(*times, response.get("created_at"), response.get("created"))
     kept = Overheard(
         uid="",
         at=at,
-        path=_path(chat, response),
+        path=_path(isinstance(messages, list), response),
         body=request,
-        client=str(row.get("client") or row.get("user") or request.get("user") or "jsonl"),
+        client=first_text(row.get("client"), row.get("user"), request.get("user"), "jsonl"),
         family="",
         version="",
         version_digest="",
@@ -46,18 +63,14 @@ def _from_row(path: Path, number: int, row: Json) -> Heard | None:
         pieces=[json.dumps(response).encode()],
     )
     heard = hear(kept)
-    if heard.reply is None or not (heard.reply.content or heard.reply.extra):
+    if heard.reply is None or not is_exchange(heard.turns, heard.reply):
         return None
-    if not any(turn.role == "user" and turn.content for turn in heard.turns):
-        return None
-    key = str(row["id"]) if row.get("id") else _canonical(heard)
-    options = {k: v for k, v in heard.options.items() if k not in _NOT_ASKED}
     return replace(
         heard,
-        uid=uid_for("jsonl", key),
-        model=heard.model or str(response.get("model", "")),
-        options=options,
-        status=COMPLETE,
+        uid=uid_for("jsonl", f"{row.get('id') or ''} {said(heard.turns, heard.reply)}"),
+        model=heard.model or first_text(response.get("model")),
+        options={k: v for k, v in heard.options.items() if k not in _NOT_ASKED},
+        status=INCOMPLETE if response.get("done") is False else COMPLETE,
         source="jsonl",
         place=f"{path.name}#{number}",
         verdict=_row_verdict(row, at),
@@ -69,8 +82,12 @@ _NOT_ASKED = frozenset(
     {"response", "output", "completion", "answer", "choices", "message", "done", "done_reason"}
     | {"usage", "id", "at", "timestamp", "created_at", "created", "client", "user", "rating"}
     | {"feedback", "correction", "object", "eval_count", "prompt_eval_count", "request"}
+    | {"total_duration", "load_duration", "prompt_eval_duration", "eval_duration"}
+    | {"custom_id", "method", "url", "error", "thinking"}
 )
 _ANSWERS = ("response", "output", "completion", "answer")
+# What stands beside Ollama's answer in words, and belongs to it.
+_BESIDE = ("thinking", "done_reason", "prompt_eval_count", "eval_count")
 
 
 def _parts(row: Json) -> tuple[Json, Json]:
@@ -78,12 +95,13 @@ def _parts(row: Json) -> tuple[Json, Json]:
     request = mapping(row.get("request")) or mapping(row.get("input")) or row
     request = mapping(request.get("body")) or request  # OpenAI's batch files
     for name in _ANSWERS:
-        said = row.get(name)
-        if isinstance(said, dict):
-            return request, mapping(said.get("body")) or said
-        if isinstance(said, str):
-            return request, {"response": said, "done": True}
-    if "choices" in row or "message" in row:
+        found = row.get(name)
+        if isinstance(found, dict):
+            return request, mapping(found.get("body")) or found
+        if isinstance(found, str) and found:
+            beside = {name: row[name] for name in _BESIDE if name in row}
+            return request, beside | {"response": found, "done": row.get("done", True)}
+    if isinstance(row.get("choices"), list) or isinstance(row.get("message"), dict):
         return request, row
     turns = request.get("messages")
     if isinstance(turns, list) and turns and mapping(turns[-1]).get("role") == "assistant":
@@ -98,15 +116,8 @@ def _path(chat: bool, response: Json) -> str:
 
 
 def _row_verdict(row: Json, at: str) -> Verdict | None:
-    correction = row.get("correction")
-    if isinstance(correction, str) and correction.strip():
-        return Verdict(rating="corrected", correction=correction.strip(), by="jsonl", at=at)
-    said = str(row.get("rating") or row.get("feedback") or "").lower()
-    rating = {"up": "up", "1": "up", "good": "up", "down": "down", "-1": "down", "bad": "down"}
-    return Verdict(rating=rating[said], by="jsonl", at=at) if said in rating else None
-
-
-def _canonical(heard: Heard) -> str:
-    """What makes two lines without an id the same one: what was said."""
-    said = [*heard.turns, *([heard.reply] if heard.reply else [])]
-    return json.dumps([[t.role, t.content, t.extra] for t in said], sort_keys=True)
+    correction = first_text(row.get("correction")).strip()
+    if correction:
+        return Verdict(rating="corrected", correction=correction, by="jsonl", at=at)
+    rating = opinion(row.get("rating")) or opinion(row.get("feedback"))
+    return Verdict(rating=rating, by="jsonl", at=at) if rating else None

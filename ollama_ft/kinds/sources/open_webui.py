@@ -1,139 +1,179 @@
 """What Open WebUI exports: chats, and feedback with the chats it is about."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.exchange import COMPLETE, INCOMPLETE, Heard, Turn, Verdict, uid_for
-from ollama_ft.kinds.sources.fields import Found, Json, mapping, moment
+from ollama_ft.kinds.sources.details import without_details
+from ollama_ft.kinds.sources.fields import (
+    BOM,
+    Found,
+    Json,
+    first_text,
+    is_exchange,
+    mapping,
+    moment,
+    opinion,
+    parsed,
+    said,
+)
 
 FILE_LIMIT = 2 << 30  # bytes of an export, which is read as a whole
+_ROLES = ("system", "user", "assistant", "tool")
+
+Messages = Mapping[str, Json]
 
 
 def fits(path: Path) -> bool:
     """Whether it begins as a list."""
     with path.open("rb") as file:
-        return file.read(4096).lstrip().startswith(b"[")
+        return file.read(4096).removeprefix(BOM).lstrip().startswith(b"[")
 
 
 def read(path: Path) -> Found:
     """Exported chats, or exported feedback with the chats it is about."""
-    for entry in _json_list(path):
+    for number, entry in enumerate(_json_list(path), 1):
         if not isinstance(entry, dict):
             yield None
-        elif "snapshot" in entry:
-            yield from _webui_feedback(path, entry)
+        elif "snapshot" in entry or ("meta" in entry and "data" in entry):
+            yield _feedback(path, number, entry)
         else:
-            chat = entry.get("chat")
-            yield from _webui_chat(path, entry, chat if isinstance(chat, dict) else entry)
+            yield from _chat(path, number, entry)
 
 
-def _webui_chat(path: Path, entry: Json, chat: Json) -> Found:
+def _chat(path: Path, number: int, entry: Json) -> Found:
     """Every answer in a chat, those that were asked for again among them."""
-    messages = _webui_messages(chat)
-    name = str(entry.get("id") or chat.get("id") or "")
-    for key, message in messages.items():
-        if message.get("role") == "assistant":
-            yield _webui_heard(path, entry, name, key, messages)
+    chat = mapping(entry.get("chat")) or entry
+    messages = _messages(chat)
+    name = first_text(entry.get("id"), chat.get("id"))
+    answers = [key for key, message in messages.items() if message.get("role") == "assistant"]
+    if not answers:
+        yield None
+    for key in answers:
+        heard = _heard(entry, chat, key, messages)
+        yield _placed(heard, path, number, name, key) if heard else None
 
 
-def _webui_feedback(path: Path, entry: Json) -> Found:
-    meta, data = mapping(entry.get("meta")), mapping(entry.get("data"))
+def _feedback(path: Path, number: int, entry: Json) -> Heard | None:
+    meta = mapping(entry.get("meta"))
     outer = mapping(mapping(entry.get("snapshot")).get("chat"))
-    messages = _webui_messages(mapping(outer.get("chat")) or outer)
-    key = str(meta.get("message_id") or "")
-    name = str(meta.get("chat_id") or outer.get("id") or "")
-    heard = _webui_heard(path, entry, name, key, messages) if key in messages else None
-    rating = _webui_rating(data)
-    if heard is None or rating is None:
-        yield heard
-        return
-    verdict = Verdict(
-        rating=rating,
-        by=_by(entry),
-        at=moment(entry.get("updated_at") or entry.get("created_at")),
-    )
-    yield replace(heard, verdict=verdict)
+    chat = mapping(outer.get("chat")) or outer
+    key = first_text(meta.get("message_id"))
+    messages = _messages(chat)
+    heard = _heard(entry, chat, key, messages) if key in messages else None
+    if heard is None:
+        return None
+    name = first_text(meta.get("chat_id"), outer.get("id"))
+    heard = _placed(heard, path, number, name, key)
+    rating = opinion(mapping(entry.get("data")).get("rating"))
+    if not rating:
+        return heard
+    at = moment(entry.get("updated_at"), entry.get("created_at"))
+    return replace(heard, verdict=Verdict(rating=rating, by=_by(entry), at=at))
 
 
-def _webui_messages(chat: Json) -> dict[str, Json]:
+def _messages(chat: Json) -> dict[str, Json]:
     """The messages by their ids; older exports have a list alone."""
     tree = mapping(mapping(chat.get("history")).get("messages"))
     if tree:
-        return {str(key): message for key, message in tree.items() if isinstance(message, dict)}
+        return {str(key): mapping(message) for key, message in tree.items()}
     rows = chat.get("messages")
     found: dict[str, Json] = {}
     before = None
     for number, row in enumerate(rows if isinstance(rows, list) else []):
-        if isinstance(row, dict):
-            key = str(row.get("id") or number)
-            found[key] = {"parentId": before} | row
-            before = key
+        key = _key(mapping(row).get("id")) or str(number)
+        found[key] = {"parentId": before, **mapping(row)}
+        before = key
     return found
 
 
-def _webui_heard(
-    path: Path, entry: Json, name: str, key: str, messages: Mapping[str, Json]
-) -> Heard | None:
+def _heard(entry: Json, chat: Json, key: str, messages: Messages) -> Heard | None:
+    """One answer with all that was said before it. Its id and place come later."""
     message = messages[key]
-    turns = _webui_turns(messages, message.get("parentId"))
-    content, thinking = _without_details(str(message.get("content") or ""))
-    if not turns or not content:
+    reply, thinking = _reply(message.get("content"))
+    turns = _turns(chat, key, messages)
+    # An `error` that is only true has its message in the place of the answer.
+    if not turns or not is_exchange(turns, reply) or message.get("error") is True:
         return None
-    rating = _webui_rating(mapping(message.get("annotation")))
-    at = moment(message.get("timestamp") or entry.get("created_at"))
+    rating = opinion(mapping(message.get("annotation")).get("rating"))
+    meta, at = mapping(entry.get("meta")), moment(message.get("timestamp"), entry.get("created_at"))
+    broken = message.get("done") is False or message.get("error")
     return Heard(
-        uid=uid_for("open-webui", f"{name}/{key}"),
+        uid="",
         at=at,
-        model=str(message.get("model") or mapping(entry.get("meta")).get("model_id") or ""),
+        # In the arena `model` is the arena; who answered there is the one that was selected.
+        model=first_text(
+            message.get("selectedModelId"), message.get("model"), meta.get("model_id")
+        ),
         client=_by(entry),
         turns=tuple(turns),
-        reply=Turn(role="assistant", content=content),
+        reply=reply,
         thinking=thinking,
-        status=INCOMPLETE if message.get("done") is False or message.get("error") else COMPLETE,
+        status=INCOMPLETE if broken else COMPLETE,
         source="open-webui",
-        place=f"{path.name}#{name}/{key}",
         verdict=Verdict(rating=rating, by=_by(entry), at=at) if rating else None,
     )
 
 
-def _webui_turns(messages: Mapping[str, Json], key: object) -> list[Turn]:
-    """From the first message to this one. A ring of parents ends where it began."""
+def _placed(heard: Heard, path: Path, number: int, name: str, key: str) -> Heard:
+    """With its place in the file, and an id that a chat without one gets from what was said."""
+    assert heard.reply is not None, "what has no answer does not come here"
+    what = f"{name}/{key}" if name else f"/{key} {said(heard.turns, heard.reply)}"
+    place = f"{path.name}#{name or number}/{key}"
+    return replace(heard, uid=uid_for("open-webui", what), place=place)
+
+
+def _reply(content: object) -> tuple[Turn, str]:
+    """The answer alone, and what the model thought."""
+    parts = without_details(first_text(content))
+    calls = [{"function": {"name": name}} for name in parts.calls]
+    extra = {"tool_calls": calls} if calls else {}
+    return Turn(role="assistant", content=parts.content, extra=extra), parts.thinking
+
+
+def _turns(chat: Json, key: str, messages: Messages) -> list[Turn]:
+    """From the first message to the one before `key`; none if one of them is missing or odd, or if
+    they are a ring: half a conversation would be learned as a whole one."""
     turns: list[Turn] = []
-    seen: set[str] = set()
-    while isinstance(key, str) and key in messages and key not in seen:
+    seen = {key}
+    parent = messages[key].get("parentId")
+    while parent not in (None, ""):
+        key = _key(parent)
+        turn = _turn(messages[key]) if key in messages and key not in seen else None
+        if turn is None:
+            return []
         seen.add(key)
-        role = str(messages[key].get("role") or "user")
-        content, _ = _without_details(str(messages[key].get("content") or ""))
-        turns.append(Turn(role=role, content=content))
-        key = messages[key].get("parentId")
+        turns.append(turn)
+        parent = messages[key].get("parentId")
+    system = first_text(mapping(chat.get("params")).get("system"), chat.get("system"))
+    if system and turns and turns[-1].role != "system":
+        turns.append(Turn(role="system", content=system))
     return turns[::-1]
 
 
-def _webui_rating(data: Json) -> str | None:
-    try:
-        number = int(str(data.get("rating")))
-    except ValueError:
+def _turn(message: Json) -> Turn | None:
+    role, content = message.get("role"), message.get("content") or ""
+    if role not in _ROLES or not isinstance(content, str):
         return None
-    return {1: "up", -1: "down"}.get(number)
+    if role == "assistant":
+        return _reply(content)[0]
+    files = message.get("files")
+    found = [mapping(file) for file in (files if isinstance(files, list) else [])]
+    urls = [first_text(file.get("url")) for file in found if file.get("type") == "image"]
+    images = [{"sha256": sha256(url.encode("utf-8", "replace")).hexdigest()} for url in urls]
+    return Turn(role=str(role), content=content, extra={"images": images} if images else {})
 
 
-def _without_details(content: str) -> tuple[str, str]:
-    """Content and thinking: Open WebUI keeps the latter in the content, in a <details> block."""
-    head, tag, rest = content.partition('<details type="reasoning"')
-    if not tag or head.strip():
-        return content, ""
-    inside, closed, answer = rest.partition("</details>")
-    if not closed:
-        return "", inside
-    thought = inside.partition(">")[2].partition("</summary>")
-    return answer.strip(), (thought[2] or thought[0]).strip()
+def _key(value: object) -> str:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole or isinstance(value, str) else ""
 
 
 def _by(entry: Json) -> str:
-    user = str(entry.get("user_id") or "")
+    user = first_text(entry.get("user_id"))
     return f"open-webui:{user}" if user else "open-webui"
 
 
@@ -141,8 +181,8 @@ def _json_list(path: Path) -> list[object]:
     if path.stat().st_size > FILE_LIMIT:
         raise BadInput(f"{path.name} is larger than {FILE_LIMIT >> 30} GiB; export it in parts.")
     try:
-        body = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        body = parsed(path.read_bytes())
+    except ValueError as error:
         raise BadInput(f"{path.name} is no JSON: {error}.") from error
     if not isinstance(body, list):
         raise BadInput(f"{path.name} is no export of Open WebUI: it must be a list.")
