@@ -5,7 +5,6 @@ and leaves one row; here they are put one behind the other. Running a function a
 arguments finds the rows that are there and goes on from the first one that is not.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +184,7 @@ def prove(shop: Workshop, version: Version, v0: Version, way: publishing.Way = A
         proof = proving.verify(shop.db, shop.home, shop.client, version, publication, v0.tag)
     if not proof.passed:
         raise ProofFailed(
-            f"{version.tag} is not served as it was trained: {failed_checks(proof)}.",
+            f"{version.tag} is not served as it was trained.\n{proving.failures(proof)}",
             mend=f"ollama-ft show {version.tag} --proof",
         )
     keep_canary(shop, version, v0)
@@ -347,12 +346,6 @@ def pointer(shop: Workshop) -> Callable[[Version], str]:
         return move_tag(shop.client, version.tag, f"{version.family}:latest")
 
     return point
-
-
-def failed_checks(proof: Proof) -> str:
-    """The names of the checks that a proof failed, in words."""
-    checks = json.loads(proof.figures_json)
-    return ", ".join(name for name, check in checks.items() if not check["passed"]) or "none"
 
 
 def _learned(shop: Workshop, family: Family) -> Dataset | None:

@@ -245,7 +245,8 @@ def test_a_served_model_that_says_something_else_than_the_trained_one_fails_the_
     db.conn.commit()
     db.close()
     said = taught.ft("train", *QUICK, code=1)
-    assert "bot:v1 is not served as it was trained: effect, scores." in said
+    assert "bot:v1 is not served as it was trained." in said
+    assert "effect: " in said and "scores: " in said and "prompts: " not in said
     assert [bool(p.passed) for p in taught.every(Proof)] == [False]
 
 

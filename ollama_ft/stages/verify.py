@@ -19,10 +19,10 @@ Distances are total variation, half the sum of |p - q|, over the tokens that the
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ollama_ft.core.catalog import append, row
 from ollama_ft.core.conversation import Message
@@ -37,6 +37,8 @@ from ollama_ft.kinds.rendering import prompt_digest
 if TYPE_CHECKING:
     from ollama_ft.runtime.client import Ollama
 
+Json = Mapping[str, Any]
+
 TOLD = 20  # tokens that Ollama tells of at most for one place
 GREEDY = {"temperature": 0, "seed": 0, "num_ctx": 4096}
 STOP_BUDGET = 256  # tokens within which an answer to a trained question has to end
@@ -46,6 +48,8 @@ STOP_BUDGET = 256  # tokens within which an answer to a trained question has to 
 THRESHOLDS = {
     "scores_over_floor": 3.0,  # distance to the trainer's, at most so many times the base's own …
     "scores_allowed": 0.06,  # … or this much, whichever is larger
+    "noise_most": 0.2,  # the base's own distance; beyond it this runtime has another base, or
+    # another arithmetic, and says nothing about an adapter on it
     "effect_ratio": 0.5,  # distance to the tuned model over distance to the base, at most
 }
 
@@ -78,6 +82,49 @@ def verify(
             figures_json=json.dumps(checks, sort_keys=True),
         ),
     )
+
+
+def failures(proof: Proof) -> str:
+    """What a proof failed on, a line for each check, in words and with what was compared."""
+    checks = json.loads(proof.figures_json)
+    return "\n".join(_FAILED[name](check) for name, check in checks.items() if not check["passed"])
+
+
+def _prompts_failed(check: Json) -> str:
+    if not check["different"]:
+        return "  prompts: the runtime renders other messages than these unlike it did for training"
+    pair = check["different"][0]
+    return f"  prompts: trained on {pair['trained']!r},\n  rendered here  {pair['served']!r}"
+
+
+def _tokens_failed(check: Json) -> str:
+    pair = check["different"][0]
+    return f"  tokens: {pair['trained']} in the trainer's prompt, {pair['served']} here"
+
+
+def _scores_failed(check: Json) -> str:
+    noise = check["noise_floor"]
+    if noise > THRESHOLDS["noise_most"]:
+        return f"  scores: the bare base is {noise:.2f} from the trainer's: is it the same one?"
+    return f"  scores: {check['distance']:.3f} from the trainer's, {check['allowed']:.3f} may be"
+
+
+def _effect_failed(check: Json) -> str:
+    tuned, base = check["distance_to_tuned"], check["distance_to_base"]
+    return f"  effect: {tuned:.2f} from the tuned model and {base:.2f} from the base: is it on?"
+
+
+def _stops_failed(check: Json) -> str:
+    return f"  stops: {check['stopped']} of {check['asked']} answers to trained questions end"
+
+
+_FAILED: Mapping[str, Callable[[Json], str]] = {
+    "prompts": _prompts_failed,
+    "tokens": _tokens_failed,
+    "scores": _scores_failed,
+    "effect": _effect_failed,
+    "stops": _stops_failed,
+}
 
 
 def _references(home: Home, run: Run) -> list[Reference]:
@@ -157,7 +204,7 @@ def _scores(
     floor = mean(distance_to(n, r.base) for n, r in zip(noise, references, strict=True))
     allowed = max(THRESHOLDS["scores_allowed"], THRESHOLDS["scores_over_floor"] * floor)
     return {
-        "passed": distance <= allowed,
+        "passed": distance <= allowed and floor <= THRESHOLDS["noise_most"],
         "distance": round(distance, 4),
         "noise_floor": round(floor, 4),
         "allowed": round(allowed, 4),
