@@ -35,7 +35,9 @@ GREEDY = {"temperature": 0, "seed": 0, "num_ctx": 4096}
 ROOM = 16  # tokens of an answer's budget beyond twice the reference
 STEP = 32  # tokens; budgets are rounded up to multiples, so that few differ
 LEAST = 64  # tokens that every answer may have
-FREE = 192  # tokens for an answer of which only is known what it must not say
+# Tokens for an answer of which only is known what it must not say. What is said at all is said
+# early: of 120 answers of SmolLM2-135M and a version of it, 96 tokens told 119 as 192 did.
+FREE = 96
 
 Key = tuple[str, str]  # digest of what the version is shown, digest of the options
 
