@@ -95,7 +95,7 @@ def test_each_answer_has_room_for_twice_its_reference(db, home, version):
     suite = make_suite("mixed", "domain", "bot", [asked("Short?", "A."), long, free])
     runtime = Runtime(lambda question: "no")
     evaluate(db, home, runtime, version, suite, silent)
-    assert runtime.budgets == [64, 192, 224]
+    assert runtime.budgets == [64, 96, 224]
 
 
 def test_progress_tells_how_long_is_left(db, home, version):
