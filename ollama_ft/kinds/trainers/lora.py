@@ -110,6 +110,8 @@ def fit(scorer: Scorer, job: Job, progress: Progress, on_event: OnEvent) -> Trai
         on_event(Note(text=f"Training the slower plain way: {scorer.why_padded}."))
     if teachers_rows(job):
         on_event(Note(text="Asking the base with the passages in its prompt."))
+    if job.recipe.retain and job.general:
+        on_event(Note(text="Asking the base what it says of general text, which shall stay so."))
     run = Run.start(scorer, job, progress, on_event)
     if progress.step:
         checkpoint.restore(job, progress, run.weights, run.optimizer)
