@@ -54,6 +54,14 @@ def test_words_find_english_and_two_character_chinese(shelf, home):
     assert texts(retrieve(shelf, home, None, "bot", "保修多久？", 1)) == [FACTS[3]]
 
 
+def test_a_chinese_word_is_found_across_the_end_of_a_line(db, home, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("本店所售水壶一律保\n修两年。")
+    stage.add(db, home, [path], silent)
+    rows = db.execute("select rowid from words where words match '\"保修\"'").fetchall()
+    assert len(rows) == 1
+
+
 def test_both_rankings_are_fused_and_said(shelf, home):
     found = retrieve(shelf, home, Runtime(), "bot", FACTS[1], 2)
     assert found[0].text == FACTS[1]
