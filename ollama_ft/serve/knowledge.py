@@ -112,14 +112,16 @@ def semantic(
     try:
         import numpy as np
 
+        from ollama_ft.kinds.embedding import vectors
         from ollama_ft.serve.shelf_index import open_index
 
         index = open_index(db, home, family, embedder)
-        (vector,) = client.embed(embedder.name, [question])
+        plain = question.encode(errors="replace").decode()  # half a character cannot be sent
+        (data,) = vectors(client, embedder.name, embedder.dimensions, [plain])
     except (RuntimeUnavailable, ImportError) as error:
         emit(Note(text=f"no embedding model is at hand: found by words alone ({error})"))
         return []
-    return index.search(np.asarray(vector, np.float32), count)
+    return index.search(np.frombuffer(data, "<f2").astype(np.float32), count)
 
 
 def _telling(db: Database, terms: list[str]) -> list[str]:
