@@ -135,6 +135,18 @@ def test_common_words_are_passed_over_where_rarer_ones_are_asked(db, home, tmp_p
     assert knowledge._telling(db, ["the", "thing"]) == ["the", "thing"]
 
 
+@pytest.mark.parametrize("many", [10, 1000])
+def test_what_is_asked_at_the_end_of_a_long_question_is_looked_for(
+    db, home, tmp_path, monkeypatch, many
+):
+    monkeypatch.setattr(knowledge, "_MANY", many)
+    path = tmp_path / "a.md"
+    path.write_text("\n\n---\n\n".join([*(f"甲乙 {n}" for n in range(40)), "水壶保修两年。"]))
+    stage.add(db, home, [path], silent)
+    story = "".join(chr(0x5000 + n) for n in range(150))
+    assert lexical(db, "", f"{story}。保修多久？", 5) == [41]
+
+
 # The index
 
 
