@@ -13,10 +13,7 @@ from ollama_ft.core.catalog import newest, row
 from ollama_ft.core.errors import (
     BadInput,
     Conflict,
-    NotFound,
     ProofFailed,
-    RuntimeUnavailable,
-    Unsupported,
 )
 from ollama_ft.core.events import Note, Stage
 from ollama_ft.core.judged_records import Verdict
@@ -26,7 +23,6 @@ from ollama_ft.core.refs import bare, live
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.watch_records import Canary
 from ollama_ft.kinds.containers import Reading
-from ollama_ft.kinds.context import Passage, with_context
 from ollama_ft.kinds.suites import Suite
 from ollama_ft.kinds.trainers import environment
 from ollama_ft.runtime.answers import Answer
@@ -39,7 +35,6 @@ from ollama_ft.stages import convert as conversion
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import family as families
 from ollama_ft.stages import gate as gates
-from ollama_ft.stages import knowledge
 from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages import suite as suites
@@ -255,49 +250,6 @@ def ask(
     """Ask a version one question, as anybody would who talks to the runtime."""
     publishing.bring(shop.db, shop.home, shop.client, version)
     return shop.client.chat(version.tag, user_message(question), on_text=on_text, think=False)
-
-
-def learn_documents(
-    shop: Workshop, paths: Sequence[Path], family: str, embedder: str
-) -> tuple[knowledge.Added, int]:
-    """Put documents on the shelf and embed them; return what was added, and how many chunks have
-    a new vector. Where the embedding model cannot be had, their words alone are found.
-
-    Raises NotFound, Unsupported or BadInput for paths that cannot be read.
-    """
-    from ollama_ft.kinds.embedding import bring
-
-    shop.emit(Stage(name="embedder", text=f"bringing {embedder} to {shop.client.address}"))
-    known = bases.known_base(shop.home, embedder)
-    try:
-        model = bring(shop.home, shop.client, known, bases.counter(shop.emit))
-    except (NotFound, RuntimeUnavailable, Unsupported, ImportError) as error:
-        shop.emit(Note(text=f"no embedding model: words alone will be found. {error}"))
-        model = None
-    row = knowledge.register(shop.db, model) if model else None
-    shop.emit(Stage(name="read", text=", ".join(path.name for path in paths)))
-    added = knowledge.add(shop.db, shop.home, paths, shop.emit, family=family, embedder=row)
-    return added, knowledge.embed(shop.db, shop.client, row, shop.emit) if row else 0
-
-
-def ask_with_sources(
-    shop: Workshop, version: Version, question: str, k: int, on_text: Callable[[str], None] | None
-) -> tuple[Answer, list[Passage]]:
-    """Ask a version a question with what its family's documents hold about it.
-
-    Raises NotFound if they hold nothing at all.
-    """
-    from ollama_ft.serve.knowledge import retrieve
-
-    found = retrieve(shop.db, shop.home, shop.client, version.family, question, k, emit=shop.emit)
-    if not found:
-        raise NotFound(
-            f"No document of {version.family}'s says anything about it.",
-            mend="ollama-ft knowledge add FILE",
-        )
-    publishing.bring(shop.db, shop.home, shop.client, version)
-    messages = with_context(user_message(question), found)
-    return shop.client.chat(version.tag, messages, on_text=on_text, think=False), found
 
 
 def promote(

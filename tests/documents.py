@@ -84,6 +84,22 @@ def write_docx(path: Path) -> Path:
     return path
 
 
+def write_docx_of(path: Path, body: str) -> Path:
+    """A Word document with these elements in its body."""
+    write_docx(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    names = "http://schemas.openxmlformats.org"
+    parts["word/document.xml"] = (
+        f'<w:document xmlns:w="{names}/wordprocessingml/2006/main"'
+        f' xmlns:mc="{names}/markup-compatibility/2006"><w:body>{body}</w:body></w:document>'
+    ).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
 def write_bomb(path: Path, megabytes: int = 300) -> Path:
     """A Word document whose text unpacks to so much."""
     write_docx(path)

@@ -115,3 +115,33 @@ def test_nothing_is_longer_than_the_bound_and_no_letter_is_lost(blocks, most):
 )
 def test_tokens_are_estimated_where_no_vocabulary_is_at_hand(text, tokens):
     assert estimate(text) == tokens
+
+
+def test_a_heading_as_long_as_a_paragraph_loses_nothing():
+    long = " ".join(f"w{n}" for n in range(90))
+    found = pieces([h(1, "Rules"), h(2, long), p("x")], most=60)
+    assert [heading for heading, _ in found] == ["Rules"] * len(found)
+    assert set(f"{long} x".split()) == set(" ".join(text for _, text in found).split())
+
+
+def test_one_word_without_end_is_cut_though_it_is_one_token():
+    found = [text for _, text in pieces([p("f" * 100_000)], most=20)]
+    assert "".join(found) == "f" * 100_000
+    assert max(map(len, found)) <= 20 * 12
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["abcdefghij " * 100_000, "f" * 1_000_000, "a" + "\n" * 1_000_000 + "b", "开门" * 300_000],
+    ids=["words", "one word", "empty lines", "chinese"],
+)
+def test_a_paragraph_without_end_is_cut_in_one_pass_over_it(text):
+    letters = 0
+
+    def counted(some: str) -> int:
+        nonlocal letters
+        letters += len(some)
+        return estimate(some)
+
+    assert list(cut([p(text)], counted))
+    assert letters < 40 * len(text)

@@ -10,6 +10,7 @@ from ollama_ft.core.events import Count, silent
 from ollama_ft.core.shelf_records import Chunk, Document, Embedder, Placement, Vector
 from ollama_ft.kinds.embedding import Model
 from ollama_ft.stages import knowledge as stage
+from tests.documents import write_pdf
 
 GUIDE = "# Guide\n\n## Hours\n\nWe open at nine.\n\n## Returns\n\nWithin 30 days.\n"
 MODEL = Model(name="ollama-ft/base-0:latest", digest="sha256:" + "e" * 64, dimensions=8)
@@ -94,6 +95,67 @@ def test_a_file_that_is_gone_from_its_folder_is_taken_off(db, home, docs):
     assert len(every(db, Document, path=str(docs / "guide.md"))) == 2  # its history stays
 
 
+def test_a_folder_whose_last_file_is_gone_takes_it_off(db, home, docs):
+    stage.add(db, home, [docs / "sub"], silent)
+    (docs / "sub" / "zh.txt").unlink()
+    added = stage.add(db, home, [docs / "sub"], silent)
+    assert [row.path for row in added.removed] == [str(docs / "sub" / "zh.txt")]
+    with pytest.raises(NotFound, match="no document in"):
+        stage.add(db, home, [docs / "sub"], silent)
+
+
+def test_a_file_that_is_there_is_never_gone_though_its_folder_passes_it_over(db, home, docs):
+    stage.add(db, home, [docs / ".hidden.md"], silent)
+    assert stage.add(db, home, [docs], silent).removed == ()
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_taken_for_gone(db, home, docs, monkeypatch):
+    stage.add(db, home, [docs], silent)
+    true = docs.__class__.stat
+
+    def refused(path, **how):
+        if path.parent.name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return true(path, **how)
+
+    monkeypatch.setattr(docs.__class__, "stat", refused)
+    assert stage.add(db, home, [docs], silent).removed == ()
+
+
+def test_a_file_is_one_document_however_it_is_named(db, home, docs, monkeypatch):
+    monkeypatch.chdir(docs / "sub")
+    path = docs.__class__
+    stage.add(db, home, [path("../guide.md")], silent)
+    assert stage.add(db, home, [docs / "sub" / ".." / "guide.md"], silent).unchanged == 1
+    assert [row.path for row in stage.documents(db)] == [str(docs / "guide.md")]
+    assert len(stage.remove(db, [path("..") / "guide.md"])) == 1
+
+
+def test_a_file_that_says_nothing_any_more_is_found_no_more(db, home, docs):
+    stage.add(db, home, [docs], silent)
+    (docs / "guide.md").write_text("\n")
+    assert "no text in it" in stage.add(db, home, [docs], silent).refused[0]
+    assert [row.path for row in stage.documents(db)] == [str(docs / "sub" / "zh.txt")]
+
+
+def test_a_name_that_several_documents_have_takes_none_of_them_off(db, home, docs):
+    (docs / "sub" / "guide.md").write_text("other")
+    stage.add(db, home, [docs], silent)
+    with pytest.raises(BadInput, match=r"2 documents have the name guide\.md") as raised:
+        stage.remove(db, [docs.__class__("zh.txt"), docs.__class__("guide.md")])
+    assert raised.value.mend.endswith(f"knowledge rm {docs / 'guide.md'}")
+    assert len(stage.documents(db)) == 3
+
+
+def test_of_a_familys_shelf_nothing_that_is_everybodys_is_removed(db, home, docs):
+    stage.add(db, home, [docs / "sub"], silent)
+    stage.add(db, home, [docs / "guide.md"], silent, family="bot")
+    assert [row.path for row in stage.remove(db, [docs], "bot")] == [str(docs / "guide.md")]
+    with pytest.raises(NotFound):
+        stage.remove(db, [docs / "sub"], "bot")
+    assert len(stage.documents(db)) == 1
+
+
 def test_what_was_removed_can_be_added_again_without_a_new_chunk(db, home, docs):
     stage.add(db, home, [docs], silent)
     stage.remove(db, [docs])
@@ -163,6 +225,36 @@ def test_one_bad_file_does_not_keep_the_others_out(db, home, docs):
     ]
 
 
+def test_a_file_that_cannot_be_read_or_named_is_left_out_and_named(db, home, docs, monkeypatch):
+    import os
+
+    (docs / os.fsdecode(b"b\xff.md")).write_text("x")
+    (docs / "locked.md").write_text("x")
+    true = stage.digest_file
+
+    def refused(path):
+        if path.name == "locked.md":
+            raise PermissionError(13, "Permission denied")
+        return true(path)
+
+    monkeypatch.setattr(stage, "digest_file", refused)
+    added = stage.add(db, home, [docs], silent)
+    assert len(added.added) == 2
+    assert "b\ufffd.md: its name is not in UTF-8. Try: rename it" in added.refused[0]
+    assert "locked.md: it cannot be read (Permission denied)" in added.refused[1]
+
+
+def test_what_word_leaves_beside_an_open_document_is_passed_over(db, home, docs):
+    (docs / "~$guide.docx").write_bytes(b"\x05owner")
+    assert stage.add(db, home, [docs], silent).refused == ()
+
+
+def test_why_the_only_file_was_refused_comes_with_its_own_remedy(db, home, docs):
+    with pytest.raises(BadInput, match="only pictures") as raised:
+        stage.add(db, home, [write_pdf(docs / "scan.pdf", [[]])], silent)
+    assert "OCR" in raised.value.mend
+
+
 def test_only_bad_files_are_an_error(db, home, docs):
     (docs / "bad.pdf").write_bytes(b"%PDF-1.4 x")
     with pytest.raises(BadInput, match=r"bad\.pdf"):
@@ -176,6 +268,7 @@ def test_only_bad_files_are_an_error(db, home, docs):
         ("nowhere.md", NotFound, "is not there"),
         ("picture.png", Unsupported, "of no kind that is read"),
         ("sub/empty", NotFound, "no document in"),
+        (f"{'a' * 300}.md", NotFound, "is not there"),
     ],
 )
 def test_paths_that_cannot_be_meant_are_refused_before_anything_is_read(

@@ -1,4 +1,4 @@
-"""serve --rag: passages of a family's documents are put before its questions on the way."""
+"""serve --rag: passages of a family's documents are put behind its questions on the way."""
 
 import json
 import threading

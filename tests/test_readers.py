@@ -8,7 +8,7 @@ from ollama_ft.core.errors import BadInput, Unsupported
 from ollama_ft.kinds.readers import kind_of, kinds_by_suffix
 from ollama_ft.kinds.readers.apart import ReadingRoom
 from ollama_ft.kinds.readers.block import Block, decoded
-from tests.documents import write_bomb, write_docx, write_pdf
+from tests.documents import write_bomb, write_docx, write_docx_of, write_pdf
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,65 @@ def test_a_word_document_gives_headings_by_their_style_and_rows(room, tmp_path):
         ("text", "海外运费三十元。"),
         ("text", "Country | Price"),
         ("text", "France | €12"),
+    ]
+
+
+def test_a_line_that_was_full_does_not_part_a_chinese_word(room, tmp_path):
+    markdown, page = tmp_path / "a.md", tmp_path / "a.html"
+    markdown.write_text("水壶的保\n修是两年，\n九点 open\nearly.\n")
+    page.write_text("<p>水壶的保\n  修是两年。</p><pre>床前明月光\n疑是地上霜</pre>")
+    assert texts(room.read(markdown)) == [("text", "水壶的保修是两年，九点 open early.")]
+    assert texts(room.read(page)) == [
+        ("text", "水壶的保修是两年。"),
+        ("text", "床前明月光\n疑是地上霜"),
+    ]
+
+
+def test_a_line_end_that_is_written_as_a_tag_parts_words_in_markdown(room, tmp_path):
+    path = tmp_path / "a.md"
+    path.write_text("one<br>two <b>three</b>\n\n| a<br/>b | 壶<br>杯 |\n|---|---|\n")
+    assert texts(room.read(path)) == [("text", "one\ntwo three"), ("text", "a b | 壶 杯")]
+
+
+def test_a_page_that_stands_in_a_form_is_read_without_its_fields(room, tmp_path):
+    path = tmp_path / "a.html"
+    path.write_text(
+        "<form><p>We open at nine.</p><textarea>typed</textarea><select><option>DE</select></form>"
+    )
+    assert texts(room.read(path)) == [("text", "We open at nine.")]
+
+
+@pytest.mark.parametrize(
+    ("before", "named"),
+    [("\ufeff", "utf-8"), ("", "utf-16"), ("", "utf-7"), ("", "undefined"), ("", "no-such")],
+)
+def test_an_encoding_that_a_page_cannot_have_is_not_believed(room, tmp_path, before, named):
+    path = tmp_path / "a.html"
+    page = f'<html><head><meta charset="{named}"><title>T</title></head><body><p>开门 +AGE-</body>'
+    path.write_text(before + page)
+    assert texts(room.read(path)) == [("h1", "T"), ("text", "开门 +AGE-")]
+
+
+def test_nothing_that_a_word_document_shows_is_lost(room, tmp_path):
+    path = write_docx_of(
+        tmp_path / "a.docx",
+        "<w:sdt><w:sdtContent><w:p><w:r><w:t>in a control</w:t></w:r></w:p></w:sdtContent></w:sdt>"
+        "<w:p><w:ins><w:r><w:t>put in</w:t></w:r></w:ins><w:del><w:r><w:delText>taken out"
+        "</w:delText></w:r></w:del><w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom>"
+        "<w:r><w:br/><w:t>第二行</w:t></w:r></w:p>"
+        "<w:p><w:r><mc:AlternateContent><mc:Choice><w:txbxContent><w:p><w:r><w:t>in a box</w:t>"
+        "</w:r></w:p></w:txbxContent></mc:Choice><mc:Fallback><w:txbxContent><w:p><w:r>"
+        "<w:t>in a box</w:t></w:r></w:p></w:txbxContent></mc:Fallback></mc:AlternateContent>"
+        "</w:r></w:p>"
+        "<w:tbl><w:tblGrid><w:gridCol/></w:tblGrid><w:tr><w:tc><w:p><w:r><w:t>out</w:t></w:r></w:p>"
+        "<w:tbl><w:tblGrid><w:gridCol/></w:tblGrid><w:tr><w:tc><w:p><w:r><w:t>inner</w:t></w:r>"
+        "</w:p></w:tc></w:tr></w:tbl><w:p/></w:tc></w:tr></w:tbl>",
+    )
+    assert [text for _, text in texts(room.read(path))] == [
+        "in a control",
+        "put in\n第二行",
+        "in a box",
+        "out inner",
     ]
 
 

@@ -54,6 +54,14 @@ def test_words_find_english_and_two_character_chinese(shelf, home):
     assert texts(retrieve(shelf, home, None, "bot", "保修多久？", 1)) == [FACTS[3]]
 
 
+def test_a_chinese_word_is_found_across_the_end_of_a_line(db, home, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("本店所售水壶一律保\n修两年。")
+    stage.add(db, home, [path], silent)
+    rows = db.execute("select rowid from words where words match '\"保修\"'").fetchall()
+    assert len(rows) == 1
+
+
 def test_both_rankings_are_fused_and_said(shelf, home):
     found = retrieve(shelf, home, Runtime(), "bot", FACTS[1], 2)
     assert found[0].text == FACTS[1]
@@ -127,6 +135,18 @@ def test_common_words_are_passed_over_where_rarer_ones_are_asked(db, home, tmp_p
     assert knowledge._telling(db, ["the", "thing"]) == ["the", "thing"]
 
 
+@pytest.mark.parametrize("many", [10, 1000])
+def test_what_is_asked_at_the_end_of_a_long_question_is_looked_for(
+    db, home, tmp_path, monkeypatch, many
+):
+    monkeypatch.setattr(knowledge, "_MANY", many)
+    path = tmp_path / "a.md"
+    path.write_text("\n\n---\n\n".join([*(f"甲乙 {n}" for n in range(40)), "水壶保修两年。"]))
+    stage.add(db, home, [path], silent)
+    story = "".join(chr(0x5000 + n) for n in range(150))
+    assert lexical(db, "", f"{story}。保修多久？", 5) == [41]
+
+
 # The index
 
 
@@ -169,6 +189,50 @@ def test_an_index_that_is_lost_is_built_again(shelf, home, damage):
     found = retrieve(shelf, home, Runtime(), "bot", FACTS[2], 1)
     assert (found[0].text, found[0].found_by) == (FACTS[2], ("words", "meaning"))
     assert files(home) == [path]
+
+
+def test_an_index_of_another_catalog_is_never_taken_for_ones_own(shelf, home, tmp_path):
+    from ollama_ft.core.catalog import open_catalog
+
+    retrieve(shelf, home, Runtime(), "bot", "x", 1)
+    other, path = open_catalog(tmp_path / "other.sqlite"), tmp_path / "new.md"
+    path.write_text("\n\n---\n\n".join(f"{'aeionrst'[n] * 9} new" for n in range(len(FACTS))))
+    stage.add(other, home, [path], silent)
+    stage.embed(other, Runtime(), stage.register(other, MODEL), silent)
+    shelf_index._open.clear()
+    for n, letter in enumerate("aeion"):
+        found = knowledge.semantic(other, home, Runtime(), "bot", letter * 9 + " new", 1)
+        assert found == [n + 1]
+    other.close()
+
+
+def test_an_index_that_cannot_be_kept_is_used_all_the_same(shelf, home, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shelf_index, "write_bytes", refused)
+    found = retrieve(shelf, home, Runtime(), "bot", FACTS[2], 1)
+    assert found[0].found_by == ("words", "meaning")
+
+
+def test_half_a_character_in_a_question_costs_nothing(shelf, home):
+    class Sending(Runtime):
+        def embed(self, name, texts):
+            return super().embed(name, [text.encode().decode() for text in texts])
+
+    found = retrieve(shelf, home, Sending(), "bot", FACTS[1] + "\ud83d", 1)
+    assert (found[0].text, found[0].found_by) == (FACTS[1], ("words", "meaning"))
+
+
+def test_a_model_that_gives_vectors_of_another_size_is_not_used(shelf, home):
+    class Other(Runtime):
+        def embed(self, name, texts):
+            return [[1.0, 0.0] for _ in texts]
+
+    told = []
+    found = retrieve(shelf, home, Other(), "bot", "battery", 1, emit=told.append)
+    assert found[0].found_by == ("words",)
+    assert "words alone" in told[0].text
 
 
 def test_an_index_that_is_brought_up_to_date_finds_what_a_new_one_finds(db, home, tmp_path):

@@ -1,7 +1,8 @@
 """Commands about documents: ask, and knowledge add, list, rm, search."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.tables import age, as_json, print_json, size, table
-from ollama_ft.core.errors import BadInput
+from ollama_ft.core.errors import BadInput, RuntimeUnavailable
 
 if TYPE_CHECKING:
+    from ollama_ft.core.events import Emit
     from ollama_ft.kinds.context import Passage
+    from ollama_ft.runtime.client import Ollama
 
 family_option = click.option("--family", help="The family; else the current one.")
 passages_option = click.option(
@@ -35,14 +38,14 @@ def ask_command(
       ollama-ft knowledge add handbook.pdf
       ollama-ft ask "When do you open?"
     """
-    from ollama_ft import loop
+    from ollama_ft import library
     from ollama_ft.core.refs import resolve
 
     version = resolve(context.db, family)
-    question = _question(words)
+    question = _question(words, "ask")
     with context.workshop() as shop:
         streamed = None if as_json else lambda piece: click.echo(piece, nl=False)
-        answer, found = loop.ask_with_sources(shop, version, question, count, streamed)
+        answer, found = library.ask(shop, version, question, count, streamed)
     if as_json:
         body = {"version": version.tag, "answer": answer.text, "done_reason": answer.done_reason}
         print_json(body | {"sources": [_plain(at, p) for at, p in enumerate(found, start=1)]})
@@ -59,7 +62,7 @@ def knowledge_command() -> None:
 @knowledge_command.command("add")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--family", help="For this family alone; else for all of them.")
-@click.option("--embedder", help="The embedding model, by its Ollama name.")
+@click.option("--embedder", help="The embedding model, by its Ollama name; else the shelf's.")
 @as_json
 @pass_context
 def knowledge_add(
@@ -71,21 +74,21 @@ def knowledge_add(
 ) -> None:
     """Put documents on the shelf: Markdown, text, HTML, PDF, Word.
 
-    Of a file that is added again, only what has changed is read anew; files that are gone from a
-    folder are taken off. An interrupted call goes on where it was.
+    A file that is added again is read only if it has changed, and only passages that are new are
+    embedded; files that are gone from a folder are taken off. An interrupted call goes on where it
+    was. Without an embedding model, or any runtime, words alone will be found.
 
     \b
       ollama-ft knowledge add handbook.pdf docs/
     """
-    from ollama_ft import loop
-    from ollama_ft.core import refs
+    from ollama_ft import library
     from ollama_ft.stages.knowledge import EVERYBODY
 
-    shelf = refs.family(context.db, family).name if family else EVERYBODY
-    with context.home.lock("knowledge"), context.workshop() as shop:
-        added, embedded = loop.learn_documents(
-            shop, paths, shelf, embedder or context.setting("embedder")
-        )
+    shelf = _known(context, family) or EVERYBODY
+    setting = context.settings["embedder"]
+    wish = embedder or ("" if setting.origin == "default" else setting.value)
+    with context.home.lock("knowledge"), _at_hand(context) as (client, emit):
+        added, embedded = library.learn(context.db, context.home, client, emit, paths, shelf, wish)
     if as_json:
         print_json(
             {
@@ -106,14 +109,14 @@ def knowledge_add(
 
 
 @knowledge_command.command("list")
-@family_option
+@click.option("--family", help="What this family knows, its own and everybody's.")
 @as_json
 @pass_context
 def knowledge_list(context: Context, family: str | None, as_json: bool) -> None:
     """List the documents."""
     from ollama_ft.stages.knowledge import documents
 
-    rows = documents(context.db, family)
+    rows = documents(context.db, _known(context, family))
     if as_json:
         keys = ("family", "path", "title", "kind", "size", "passages", "digest", "at")
         print_json({"documents": [{key: getattr(row, key) for key in keys} for row in rows]})
@@ -137,17 +140,20 @@ def knowledge_list(context: Context, family: str | None, as_json: bool) -> None:
 
 @knowledge_command.command("rm")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--family", help="Of this family's shelf alone.")
+@click.option("--family", help="Of this family's own documents alone.")
 @as_json
 @pass_context
 def knowledge_rm(
     context: Context, paths: tuple[Path, ...], family: str | None, as_json: bool
 ) -> None:
-    """Take documents off the shelf; a folder means all below it."""
+    """Take documents off the shelf: by path, or by name where one alone has it.
+
+    A folder means all below it.
+    """
     from ollama_ft.stages.knowledge import remove
 
     with context.home.lock("knowledge"):
-        rows = remove(context.db, paths, family)
+        rows = remove(context.db, paths, _known(context, family))
     if as_json:
         print_json({"removed": [row.path for row in rows]})
         return
@@ -164,17 +170,18 @@ def knowledge_rm(
 def knowledge_search(
     context: Context, words: tuple[str, ...], family: str | None, count: int, as_json: bool
 ) -> None:
-    """Show what would be put before a question."""
+    """Show the passages that a question would be given."""
     from ollama_ft.core.catalog import newest
     from ollama_ft.core.records import Use
     from ollama_ft.core.refs import current_family
     from ollama_ft.serve.knowledge import retrieve
 
-    question = _question(words)
-    if family is None:
-        family = current_family(context.db).name if newest(context.db, Use) else ""
-    with context.workshop() as shop:
-        found = retrieve(shop.db, shop.home, shop.client, family, question, count, emit=shop.emit)
+    question = _question(words, "knowledge search")
+    name = _known(context, family)
+    if name is None:
+        name = current_family(context.db).name if newest(context.db, Use) else ""
+    with _at_hand(context) as (client, emit):
+        found = retrieve(context.db, context.home, client, name, question, count, emit=emit)
     if as_json:
         print_json({"passages": [_plain(at, p) for at, p in enumerate(found, start=1)]})
         return
@@ -203,8 +210,35 @@ def _plain(number: int, passage: "Passage") -> dict[str, object]:
     }
 
 
-def _question(words: tuple[str, ...]) -> str:
-    question = " ".join(words) or ("" if sys.stdin.isatty() else sys.stdin.read().strip())
+def _question(words: tuple[str, ...], command: str) -> str:
+    said = " ".join(words)
+    if not words and not sys.stdin.isatty():
+        said = sys.stdin.buffer.read().decode(errors="replace")
+    question = said.strip()
     if not question:
-        raise BadInput("There is no question.", mend='ollama-ft ask "When do you open?"')
+        raise BadInput("There is no question.", mend=f'ollama-ft {command} "When do you open?"')
     return question
+
+
+def _known(context: Context, family: str | None) -> str | None:
+    """The family that was named, which there must be; None if none was."""
+    from ollama_ft.core import refs
+
+    return refs.family(context.db, family).name if family is not None else None
+
+
+@contextmanager
+def _at_hand(context: Context) -> "Iterator[tuple[Ollama | None, Emit]]":
+    """The runtime, and who is told; None where no runtime answers: words alone must do then."""
+    from ollama_ft.cli.progress import Progress
+    from ollama_ft.core.events import Note
+
+    with ExitStack() as stack:
+        client: Ollama | None = None
+        try:
+            shop = stack.enter_context(context.workshop())
+            client, emit = shop.client, shop.emit
+        except RuntimeUnavailable as error:
+            emit = stack.enter_context(Progress(context.setting("progress")))
+            emit(Note(text=f"words alone are looked at, as there is no runtime. {error}"))
+        yield client, emit

@@ -108,7 +108,7 @@ def _ready(context: Context, plan: "Plan", address: "Address") -> None:
         kept = "for ever" if days is None else f"{days:g} days"
         _note(f"remembering in {plan.keeping.path}; {clean}; kept {kept}")
     if plan.rag:
-        _note(f"passages of documents are put before questions to {', '.join(plan.rag)}")
+        _note(f"passages of documents are put behind questions to {', '.join(plan.rag)}")
     try:
         _bring_live(context, address, plan.keeper.token)
     except FtError as error:

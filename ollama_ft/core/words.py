@@ -20,6 +20,8 @@ _DENSE = (
     "\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
+_HAN = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff65\U00020000-\U0003ffff"
+_WRAP = re.compile(rf"(?<=[{_HAN}])[ \t\r]*\n[ \t\r]*(?=[{_HAN}])")
 _UNSPACED = re.compile(f"[{_DENSE}]+")
 _PART = re.compile(rf"[{_DENSE}]+|[^\W{_DENSE}]+")
 _WISH = re.compile(r'"([^"]*)"|(\S+)')
@@ -28,7 +30,8 @@ _WORD = re.compile(r"\w+")
 
 def to_index(text: str) -> str:
     """What the index is given for a text: its words, with spaces between them."""
-    return _UNSPACED.sub(lambda run: f" {' '.join([*run[0], *_pairs(run[0])])} ", folded(text))
+    plain = unwrapped(folded(text))
+    return _UNSPACED.sub(lambda run: f" {' '.join([*run[0], *_pairs(run[0])])} ", plain)
 
 
 def to_ask(text: str) -> list[str]:
@@ -37,7 +40,7 @@ def to_ask(text: str) -> list[str]:
     A single one is found far more often and so weighs little in BM25, but 创立 and 创办 share one
     and no pair.
     """
-    plain = folded(text)
+    plain = unwrapped(folded(text))
     runs = _UNSPACED.findall(plain)
     pairs = [pair for run in runs for pair in _pairs(run)]
     return list(dict.fromkeys([*_WORD.findall(_UNSPACED.sub(" ", plain)), *pairs, *"".join(runs)]))
@@ -51,6 +54,12 @@ def match_any(terms: list[str]) -> str:
 def folded(text: str) -> str:
     """One spelling for what means the same: full-width and half-width, upper and lower case."""
     return unicodedata.normalize("NFKC", text).casefold()
+
+
+def unwrapped(text: str) -> str:
+    """The text without the line ends between two Chinese or Japanese characters or marks: where a
+    line was full, a word may go on in the next one."""
+    return _WRAP.sub("", text)
 
 
 def is_unspaced(text: str) -> bool:

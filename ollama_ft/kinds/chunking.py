@@ -3,8 +3,12 @@
 A passage never crosses a heading or a break. Paragraphs are put together while they fit. Only a
 paragraph that is longer than the bound is cut, at the end of a sentence; then the last sentence of
 a passage begins the next one as well, so that nothing is read without what it refers to.
+
+The bound is one of letters as well: to a WordPiece vocabulary a key of a million letters is one
+unknown word, and a million empty lines are nothing.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,11 +20,12 @@ from ollama_ft.kinds.readers.block import Block
 Count = Callable[[str], int]  # tokens of a text, as the embedding model has them
 
 TOKENS = 256  # all-MiniLM-L6-v2's max_seq_length, with headings and special tokens
+_LETTERS = 12  # that a token has at most in a text: English has five, a line of code some more
 _HEADING_LETTERS = 200
 _SEPARATOR = " › "
 _OVERLAP = 4  # a repeated sentence takes at most 1/4 of a passage
 
-_SENTENCE_END = re.compile(r"[。！？；｡]+[”’」』）】]*|[.!?…]+[\"'”’)\]]*(?=\s)|\n", re.MULTILINE)
+_SENTENCE_END = re.compile(r"[。！？；｡]+[”’」』）】]*|[.!?…]+[\"'”’)\]]*(?=\s)|\n+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +51,15 @@ def embedded_text(heading: str, text: str) -> str:
 def cut(blocks: Iterable[Block], count: Count, most: int = TOKENS) -> Iterator[Piece]:
     """The passages of a document, in reading order.
 
-    A heading with nothing below it is a passage of its own, since it may be all that is said.
+    A heading with nothing below it is a passage of its own, since it may be all that is said. One
+    that is as long as a paragraph is read as a paragraph.
     """
+    count = _bounded(count, most)
     path: list[tuple[int, str]] = []  # the headings above, with their levels
     waiting: list[Block] = []
     is_told = True  # whether something stands below the last heading
     for block in blocks:
-        if block.kind == "text":
+        if block.kind == "text" or _is_long(block.text, count, most):
             waiting.append(block)
             is_told = True
             continue
@@ -63,11 +70,26 @@ def cut(blocks: Iterable[Block], count: Count, most: int = TOKENS) -> Iterator[P
         if not is_told and block.level <= path[-1][0]:
             yield from _alone(path, count, most)
         path = [(level, text) for level, text in path if level < block.level]
-        path.append((block.level, block.text[:_HEADING_LETTERS]))
+        path.append((block.level, block.text))
         is_told = False
     yield from _pack(_joined(path), waiting, count, most)
     if not is_told:
         yield from _alone(path, count, most)
+
+
+def _bounded(count: Count, most: int) -> Count:
+    """Tokens, but never fewer than so many letters must have. What has too many of these is not
+    counted, so that a long text costs no more than its pieces."""
+
+    def bounded(text: str) -> int:
+        least = math.ceil(len(text) / _LETTERS)
+        return least if least > most else max(least, count(text))
+
+    return bounded
+
+
+def _is_long(heading: str, count: Count, most: int) -> bool:
+    return len(heading) > _HEADING_LETTERS or count(heading) > most // 2
 
 
 def _alone(path: list[tuple[int, str]], count: Count, most: int) -> Iterator[Piece]:
@@ -132,16 +154,17 @@ def _windows(text: str, count: Count, room: int) -> Iterator[str]:
 
 def _bits(text: str, count: Count, room: int) -> Iterator[str]:
     """A sentence; one that is too long by itself in parts, between words where there are any."""
-    while count(text) > room:
-        size = max(1, min(len(text) - 1, len(text) * room // count(text)))
-        while size > 1 and count(text[:size]) > room:
-            size = max(1, size * 3 // 4)
-        space = text.rfind(" ", size // 2, size)
-        size = space + 1 if space > 0 else size
-        yield text[:size]
-        text = text[size:]
-    if text:
-        yield text
+    at = 0
+    while at < len(text):
+        bit = text[at : at + room * _LETTERS]
+        if (tokens := count(bit)) > room:
+            bit = bit[: max(1, len(bit) * room // tokens)]
+        while len(bit) > 1 and count(bit) > room:
+            bit = bit[: max(1, len(bit) * 9 // 10)]
+        if at + len(bit) < len(text) and (space := bit.rfind(" ", len(bit) // 2)) > 0:
+            bit = bit[: space + 1]
+        yield bit
+        at += len(bit)
 
 
 def sentences(text: str) -> list[str]:

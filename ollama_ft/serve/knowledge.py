@@ -28,7 +28,8 @@ _COMMON = (
     0.05  # a word in more than this share of chunks tells nothing, if rarer ones are asked too
 )
 _MANY = 1000  # chunks from which on that is looked at
-_TERMS = 48  # words of a question that are looked for
+_TERMS = 48  # words of a question that are looked for in many chunks: those that are rarest there
+_MOST_TERMS = 1000  # that are looked at for it
 
 
 def retrieve(
@@ -74,7 +75,7 @@ def fused(rankings: Sequence[Sequence[int]]) -> dict[int, float]:
 
 def lexical(db: Database, family: str, question: str, count: int) -> list[int]:
     """The chunks that share words with the question, by BM25, best first."""
-    terms = _telling(db, to_ask(question)[:_TERMS])
+    terms = _telling(db, to_ask(question)[:_MOST_TERMS])
     if not terms:
         return []
     # Chunks of documents that were removed or have changed stay in the index; they are few, or
@@ -112,18 +113,21 @@ def semantic(
     try:
         import numpy as np
 
+        from ollama_ft.kinds.embedding import vectors
         from ollama_ft.serve.shelf_index import open_index
 
         index = open_index(db, home, family, embedder)
-        (vector,) = client.embed(embedder.name, [question])
+        plain = question.encode(errors="replace").decode()  # half a character cannot be sent
+        (data,) = vectors(client, embedder.name, embedder.dimensions, [plain])
     except (RuntimeUnavailable, ImportError) as error:
         emit(Note(text=f"no embedding model is at hand: found by words alone ({error})"))
         return []
-    return index.search(np.asarray(vector, np.float32), count)
+    return index.search(np.frombuffer(data, "<f2").astype(np.float32), count)
 
 
 def _telling(db: Database, terms: list[str]) -> list[str]:
-    """The terms without those that stand in a great part of all chunks, if any others remain.
+    """The rarest of the terms, without those that stand in a great part of all chunks or in none,
+    if any others remain; all of them where there are few chunks.
 
     BM25 gives such words next to no weight, and going through their postings takes all the time.
     """
@@ -132,12 +136,11 @@ def _telling(db: Database, terms: list[str]) -> list[str]:
         return terms
     bound = int(_COMMON * chunks)
     counted = "select count(*) from (select 1 from words where words match ? limit ?)"
-    rare = [
-        term
-        for term in terms
-        if db.execute(counted, [match_any([term]), bound + 1]).fetchone()[0] <= bound
-    ]
-    return rare or terms
+    found = {
+        term: db.execute(counted, [match_any([term]), bound + 1]).fetchone()[0] for term in terms
+    }
+    rare = sorted((term for term in terms if 0 < found[term] <= bound), key=lambda t: found[t])
+    return rare[:_TERMS] or terms[:_TERMS]
 
 
 def _shelved(db: Database, family: str, chunks: Sequence[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""`serve --rag FAMILY`: what the family's documents hold about a question, put before it.
+"""`serve --rag FAMILY`: what the family's documents hold about a question, put behind it.
 
 The question changes on its way to the runtime alone. The log keeps it as it was asked, and the
 passages beside it with their chunks' ids; the answer carries nothing of it.
@@ -109,7 +109,7 @@ def finder(home: Home, client: Ollama, emit: Emit) -> Finds:
 
 
 def question_of(path: str, body: Body) -> str:
-    """The user's last words; "" where there are none, or where nothing may be put before them."""
+    """The user's last words; "" where there are none, or where nothing may be put behind them."""
     if path in (CHAT, V1_CHAT):
         message = _asked(body)
         return _said(message.get("content")) if message else ""
@@ -119,7 +119,7 @@ def question_of(path: str, body: Body) -> str:
 
 
 def furnished(path: str, body: Body, question: str, passages: Sequence[Passage]) -> Body:
-    """The request with the passages before its question; all else of it as it was."""
+    """The request with the passages behind its question; all else of it as it was."""
     (message,) = with_context([Message(role="user", content=question)], passages)
     if path not in (CHAT, V1_CHAT):
         return {**body, "prompt": message.content}

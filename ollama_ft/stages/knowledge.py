@@ -8,7 +8,8 @@ their digest, so that only what has changed is embedded. Removing is a row as we
 appended batch by batch: an interrupted `add` goes on where it was when it is called again.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,52 +57,83 @@ def add(
 
     Files that are gone from a folder are taken off. `embedder` says how tokens are counted.
 
-    Raises NotFound for a path that is not there, Unsupported for a file of a kind that nobody
-    reads, BadInput if nothing at all could be read. Each document is there as a whole or not.
+    Raises what `meant` raises, and BadInput if nothing at all could be read. Each document is
+    there as a whole or not.
     """
     from ollama_ft.kinds.embedding import counter
     from ollama_ft.kinds.readers.apart import ReadingRoom
 
-    files = _files(paths)
+    files = meant(db, paths, family)
+    with db.atomic():
+        removed = [_take_off(db, row) for row in _gone(db, family, paths)]
     count = counter(home, embedder.digest if embedder else "")
     added: list[Document] = []
-    refused: list[str] = []
+    refused: list[BadInput] = []
     before = _highest(db, Chunk)
     with ReadingRoom() as room:
         for done, path in enumerate(files, start=1):
             try:
                 document = _add_one(db, room, path, family, count)
             except BadInput as error:
-                refused.append(str(error))
-                emit(Note(text=f"left out: {error}"))
+                refused.append(error)
+                emit(Note(text=f"left out: {_told(error)}"))
             else:
                 added += [document] if document else []
             emit(Count(name="reading", done=done, total=len(files), unit="documents"))
-    gone = [row for folder in paths if folder.is_dir() for row in _gone(db, family, folder, files)]
-    if refused and len(refused) == len(files):
-        raise BadInput(refused[0], mend="see ollama-ft knowledge add --help for what is read")
+    if refused and len(refused) == len(files) and not removed:
+        raise refused[0]
     return Added(
         added=tuple(added),
         unchanged=len(files) - len(added) - len(refused),
-        removed=tuple(_take_off(db, row) for row in gone),
-        refused=tuple(refused),
+        removed=tuple(removed),
+        refused=tuple(map(_told, refused)),
         chunks=_highest(db, Chunk) - before,
     )
 
 
-def remove(db: Database, paths: Sequence[Path], family: str | None = None) -> list[Document]:
-    """Take documents off the shelf: a file, or all below a folder; None: of whatever family.
+def meant(db: Database, paths: Sequence[Path], family: str = EVERYBODY) -> list[Path]:
+    """Every file that is meant, each once, by its absolute path; none if all that a folder had on
+    the shelf is gone from it.
 
-    Raises NotFound for a path that is on no shelf; then nothing is taken off.
+    Raises NotFound for a path that is not there or a folder with nothing to read, Unsupported for
+    a file of a kind that nobody reads.
     """
+    from ollama_ft.kinds.readers import kind_of, kinds_by_suffix
+
+    found: dict[Path, None] = {}
+    for path in map(_absolute, paths):
+        if _holds(path.is_dir):
+            found |= dict.fromkeys(_readable(path, frozenset(kinds_by_suffix())))
+        elif _holds(path.is_file):
+            kind_of(path)
+            found[path] = None
+        else:
+            raise NotFound(f"{path} is not there.", mend=_mend(db, path))
+    if not found and not any(_gone(db, family, paths)):
+        raise NotFound(
+            f"There is no document in {', '.join(map(str, paths))}.",
+            mend="see ollama-ft knowledge add --help for what is read",
+        )
+    return list(found)
+
+
+def _mend(db: Database, path: Path) -> str:
+    is_known = any(_is_below(row.path, path) for row in documents(db))
+    return f"ollama-ft knowledge rm {path}" if is_known else ""
+
+
+def remove(db: Database, paths: Sequence[Path], family: str | None = None) -> list[Document]:
+    """Take documents off the shelf: a file, all below a folder, or the one that has this name.
+
+    Of this family's own shelf; None: of whatever shelf. Raises NotFound for a path that is on none,
+    BadInput for a name that several have; then nothing is taken off.
+    """
+    rows = [row for row in documents(db, family) if family is None or row.family == family]
     found: dict[int, Document] = {}
     for path in paths:
-        rows = [row for row in documents(db, family) if _is_below(row.path, path.absolute())]
-        rows = rows or [row for row in documents(db, family) if Path(row.path).name == str(path)]
-        if not rows:
-            raise NotFound(f"{path} is on no shelf.", mend="ollama-ft knowledge list")
-        found |= {row.key: row for row in rows}
-    return [_take_off(db, row) for row in found.values()]
+        found |= {row.key: row for row in _named(rows, path)}
+    with db.atomic():
+        return [_take_off(db, row) for row in found.values()]
 
 
 def documents(db: Database, family: str | None = None) -> list[Document]:
@@ -155,13 +187,15 @@ def _add_one(
     from ollama_ft.kinds.chunking import cut
     from ollama_ft.kinds.readers import kind_of
 
-    digest = digest_file(path)
+    digest, size = _looked_at(path)
     last = newest(db, Document, family=family, path=str(path))
     if last and last.digest == digest and not last.removed:
         return None
     blocks = room.read(path)
     pieces = list(cut(blocks, count))
     if not pieces:
+        if last and not last.removed:
+            _take_off(db, last)
         raise BadInput(f"{path}: there is no text in it.")
     title = next((block.text for block in blocks if block.kind == "heading"), path.stem)
     with db.atomic():
@@ -173,7 +207,7 @@ def _add_one(
                 digest=digest,
                 kind=kind_of(path),
                 title=title[:200],
-                size=path.stat().st_size,
+                size=size,
                 passages=len(pieces),
             ),
         )
@@ -231,39 +265,69 @@ def _without_vector(db: Database, embedder: Embedder) -> list[tuple[int, str, st
     return [tuple(row) for row in db.execute(sql, [embedder.key]).fetchall()]
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """Every file that is meant, each once, by its absolute path."""
-    from ollama_ft.kinds.readers import kind_of, kinds_by_suffix
-
-    found: dict[Path, None] = {}
-    for path in map(Path.absolute, paths):
-        if path.is_dir():
-            found |= dict.fromkeys(_readable(path, frozenset(kinds_by_suffix())))
-        elif path.is_file():
-            kind_of(path)
-            found[path] = None
-        else:
-            raise NotFound(f"{path} is not there.")
-    if not found:
-        raise NotFound(
-            f"There is no document in {', '.join(map(str, paths))}.",
-            mend="see ollama-ft knowledge add --help for what is read",
-        )
-    return list(found)
-
-
 def _readable(folder: Path, suffixes: frozenset[str]) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and path.is_file() and not is_hidden:
+        # Word leaves a "~$" file beside each document that is open.
+        is_hidden = any(part.startswith((".", "~$")) for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in suffixes and not is_hidden and _holds(path.is_file):
             yield path
 
 
-def _gone(db: Database, family: str, folder: Path, files: Sequence[Path]) -> Iterator[Document]:
-    here = set(map(str, files))
+def _gone(db: Database, family: str, paths: Sequence[Path]) -> Iterator[Document]:
+    """What is on the family's own shelf, below a folder that is there, and itself is no more."""
+    folders = [folder for folder in map(_absolute, paths) if _holds(folder.is_dir)]
     for row in documents(db, family):
-        if row.family == family and row.path not in here and _is_below(row.path, folder.absolute()):
-            yield row
+        if row.family == family and any(_is_below(row.path, folder) for folder in folders):
+            try:
+                Path(row.path).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                yield row
+            except OSError:  # perhaps it is there, and cannot be looked at just now
+                continue
+
+
+def _named(rows: Sequence[Document], path: Path) -> list[Document]:
+    if below := [row for row in rows if _is_below(row.path, _absolute(path))]:
+        return below
+    found = [row for row in rows if Path(row.path).name == str(path)]
+    places = sorted({row.path for row in found})
+    if not places:
+        raise NotFound(f"{path} is on no shelf.", mend="ollama-ft knowledge list")
+    if len(places) > 1:
+        raise BadInput(
+            f"{len(places)} documents have the name {path}: {', '.join(places)}.",
+            mend=f"name it by its path: ollama-ft knowledge rm {places[0]}",
+        )
+    return found
+
+
+def _absolute(path: Path) -> Path:
+    """One name for each file, however it was named: without "..", but with its links."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _holds(test: Callable[[], bool]) -> bool:
+    """Whether a path is what it is asked for; what cannot be looked at is nothing."""
+    try:
+        return test()
+    except OSError:
+        return False
+
+
+def _looked_at(path: Path) -> tuple[str, int]:
+    """The file's digest and size. Raises BadInput for one that cannot be read, or named."""
+    try:
+        str(path).encode()
+        return digest_file(path), path.stat().st_size
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise BadInput(f"{shown}: its name is not in UTF-8.", mend="rename it") from None
+    except OSError as error:
+        raise BadInput(f"{path}: it cannot be read ({error.strerror}).") from error
+
+
+def _told(error: BadInput) -> str:
+    return f"{error} Try: {error.mend}" if error.mend else str(error)
 
 
 def _is_below(path: str, folder: Path) -> bool:

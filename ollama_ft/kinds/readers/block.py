@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ollama_ft.core.errors import BadInput
+from ollama_ft.core.words import unwrapped
 
 MOST_BYTES = 64 << 20  # of a file
 MOST_LETTERS = 20_000_000  # of a document: about 40 thick books
@@ -52,8 +53,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def tidy(text: str) -> str:
-    """The text with one space where there was any white space, and none at its ends."""
-    return " ".join(text.split())
+    """The text with one space where there was any white space, and none at its ends, nor where a
+    line of Chinese ended."""
+    return " ".join(unwrapped(text).split())
+
+
+def tidy_lines(text: str) -> str:
+    """Each line tidied for itself, where the writer has ended them; none that is empty."""
+    return "\n".join(line for line in map(tidy, text.splitlines()) if line)
 
 
 def paragraphs(text: str) -> list[str]:

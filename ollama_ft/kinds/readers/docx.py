@@ -1,21 +1,37 @@
-"""Word documents: paragraphs, headings by their style, tables row by row."""
+"""Word documents: paragraphs, headings by their style, tables row by row.
+
+python-docx opens them; its own text of a paragraph leaves out what stands in a content control, a
+text box or a tracked insertion, so we go through the elements ourselves.
+"""
 
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from docx import Document
 from docx.opc.exceptions import PackageNotFoundError
+from docx.oxml.ns import qn
 from docx.table import Table
+from docx.text.paragraph import Paragraph
 from lxml.etree import XMLSyntaxError
 
 from ollama_ft.core.errors import BadInput
-from ollama_ft.kinds.readers.block import MOST_BYTES, Block, tidy
+from ollama_ft.kinds.readers.block import MOST_BYTES, Block, tidy_lines
+
+if TYPE_CHECKING:
+    from docx.document import Document as Opened
+    from docx.oxml.xmlchemy import BaseOxmlElement as Element
 
 MOST_ENTRIES = 10_000
 _MOST_UNPACKED = 4 * MOST_BYTES
 _HEADING = re.compile(r"(?:heading|标题|überschrift|titre) ?([1-9])", re.IGNORECASE)
+
+_BOX = qn("w:txbxContent")
+_SAID = {qn(f"w:{name}") for name in ("t", "tab", "ptab", "br", "cr", "noBreakHyphen")}
+_PASSED = {qn(f"w:{name}") for name in ("del", "moveFrom", "pPr", "rPr", "sectPr", "rt")}
+_PASSED.add("{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback")
 
 
 def read(path: Path) -> Iterator[Block]:
@@ -25,13 +41,40 @@ def read(path: Path) -> Iterator[Block]:
         document = Document(str(path))
     except (PackageNotFoundError, XMLSyntaxError, KeyError, ValueError) as error:
         raise BadInput(f"It is no Word document ({error}).") from error
-    for item in document.iter_inner_content():
-        if isinstance(item, Table):
-            yield from _rows(item)
-        elif text := tidy(item.text):
-            style = item.style.name if item.style is not None else ""
-            level = _level(style or "")
-            yield Block(kind="heading" if level else "text", text=text, level=level)
+    yield from _blocks(document.element.body, document)
+
+
+def _blocks(above: "Element", document: "Opened") -> Iterator[Block]:
+    """What stands in an element that holds paragraphs and tables, however deep in controls."""
+    for child in above:
+        if child.tag == qn("w:p"):
+            yield from _paragraph(Paragraph(child, document), document)
+        elif child.tag == qn("w:tbl"):
+            yield from _rows(Table(child, document), document)
+        elif child.tag not in _PASSED:
+            yield from _blocks(child, document)
+
+
+def _paragraph(paragraph: Paragraph, document: "Opened") -> Iterator[Block]:
+    parts: list[str] = []
+    boxes: list[Element] = []
+    _gather(paragraph._element, parts, boxes)
+    if text := tidy_lines("".join(parts)):
+        style = paragraph.style.name if paragraph.style is not None else ""
+        level = _level(style or "")
+        yield Block(kind="heading" if level else "text", text=text, level=level)
+    for box in boxes:
+        yield from _blocks(box, document)
+
+
+def _gather(above: "Element", parts: list[str], boxes: "list[Element]") -> None:
+    for child in above:
+        if child.tag == _BOX:
+            boxes.append(child)
+        elif child.tag in _SAID:
+            parts.append(str(child))
+        elif child.tag not in _PASSED:
+            _gather(child, parts, boxes)
 
 
 def _level(style: str) -> int:
@@ -41,9 +84,10 @@ def _level(style: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _rows(table: Table) -> Iterator[Block]:
+def _rows(table: Table, document: "Opened") -> Iterator[Block]:
     for row in table.rows:
-        cells = [tidy(cell.text) for cell in row.cells]
+        blocks = [_blocks(cell._element, document) for cell in row.cells]
+        cells = [" ".join(" ".join(b.text for b in found).split()) for found in blocks]
         merged = [text for at, text in enumerate(cells) if at == 0 or text != cells[at - 1]]
         if any(merged):
             yield Block(kind="text", text=" | ".join(merged))

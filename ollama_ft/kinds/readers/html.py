@@ -1,5 +1,6 @@
-"""HTML: what is read by people, without menus, scripts and forms."""
+"""HTML: what is read by people, without menus, scripts and what is typed into."""
 
+import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +8,15 @@ from pathlib import Path
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from ollama_ft.core.errors import BadInput
-from ollama_ft.kinds.readers.block import Block, decoded, read_bytes, tidy
+from ollama_ft.kinds.readers.block import Block, decoded, read_bytes, tidy, tidy_lines
 
-_LEFT_OUT = ["script", "style", "noscript", "template", "svg", "nav", "form", "iframe", "aside"]
-_LEFT_OUT += ["button", "select", "dialog"]
+_LEFT_OUT = ["script", "style", "noscript", "template", "svg", "nav", "iframe", "aside"]
+_LEFT_OUT += ["button", "select", "textarea", "dialog"]
 _OWN = {"p", "div", "li", "dt", "dd", "blockquote", "pre", "section", "article", "main", "header"}
 _OWN |= {"footer", "body", "td", "th", "tr", "table", "ul", "ol", "dl", "address", "figcaption"}
 _OWN |= {"caption", "summary", "details", "h1", "h2", "h3", "h4", "h5", "h6"}
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?([a-zA-Z0-9_-]{2,20})", re.IGNORECASE)
+_ASCII = bytes(range(32, 127))
 
 
 def read(path: Path) -> Iterator[Block]:
@@ -38,7 +40,7 @@ def _blocks(tree: LexborHTMLParser) -> Iterator[Block]:
     for owner, parts in _owned(tree.body):
         if owner.tag == "hr":
             yield Block(kind="break")
-        elif said := tidy("".join(parts)):
+        elif said := (tidy_lines if owner.tag == "pre" else tidy)("".join(parts)):
             heading = re.fullmatch(r"h([1-6])", owner.tag or "")
             level = int(heading[1]) if heading else 0
             yield Block(kind="heading" if level else "text", text=said, level=level)
@@ -79,12 +81,23 @@ def _owner(node: LexborNode, above: LexborNode) -> LexborNode:
 
 
 def _decoded(content: bytes) -> str:
-    if said := _CHARSET.search(content[:4096]):
-        try:
-            return content.decode(said[1].decode("ascii"))
-        except (LookupError, UnicodeDecodeError):
-            pass
     try:
-        return decoded(content)
+        return _named(content) or decoded(content)
     except BadInput:
         return content.decode("latin-1")
+
+
+def _named(content: bytes) -> str:
+    """The text in the encoding that the page names; "" if it names none, or cannot be in it.
+
+    A page whose bytes can be searched for a name in ASCII is in no encoding that is not like it.
+    """
+    said = _CHARSET.search(content[:4096])
+    if said is None or content.startswith(codecs.BOM_UTF8):
+        return ""
+    name = said[1].decode("ascii")
+    try:
+        is_like_ascii = _ASCII.decode(name) == _ASCII.decode("ascii")
+        return content.decode(name) if is_like_ascii else ""
+    except (LookupError, UnicodeError):
+        return ""

@@ -10,6 +10,8 @@ from markdown_it.token import Token
 from ollama_ft.kinds.readers.block import Block, decoded, read_bytes, tidy
 
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?\r?\n)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_LINE_END = "\x1e"  # one that the writer has meant
+_BREAK = re.compile(r"<br\b", re.IGNORECASE)
 _TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
 
 
@@ -32,7 +34,7 @@ def _blocks(tokens: list[Token]) -> Iterator[Block]:
         elif token.type == "tr_open":
             row = []
         elif token.type == "inline" and row is not None:
-            row.append(_plain(token))
+            row.append(" ".join(_plain(token).split("\n")))
         elif token.type == "inline":
             kind = "heading" if level else "text"
             yield from _block(kind, _plain(token), level)
@@ -66,6 +68,8 @@ def _plain(token: Token) -> str:
     for child in token.children or ():
         if child.type in ("text", "code_inline", "image"):
             parts.append(child.content)
-        elif child.type in ("softbreak", "hardbreak"):
-            parts.append("\n" if child.type == "hardbreak" else " ")
-    return "\n".join(map(tidy, "".join(parts).split("\n")))
+        elif child.type == "softbreak":
+            parts.append("\n")
+        elif child.type == "hardbreak" or _BREAK.match(child.content):
+            parts.append(_LINE_END)
+    return "\n".join(map(tidy, "".join(parts).split(_LINE_END)))
