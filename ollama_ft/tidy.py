@@ -16,7 +16,7 @@ from ollama_ft.core.recipe import load_recipe
 from ollama_ft.core.records import Base, Dataset, Family, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.cleaning import Counts, clean_lines
-from ollama_ft.kinds.containers import Reading, parts
+from ollama_ft.kinds.containers import Reading, parts, parts_of
 from ollama_ft.kinds.formats import read_part
 from ollama_ft.kinds.more_rows import paraphrased
 from ollama_ft.kinds.report import Against
@@ -102,7 +102,7 @@ def clean(
 
 def read(files: Sequence[Path], reading: Reading) -> list[Conversation]:
     """The rows of files, each in the split that freezing would give it."""
-    read = [row for path in files for part in parts(path, reading) for _, row in read_part(part)]
+    read = [row for part in parts_of(files, reading) for _, row in read_part(part)]
     return list(datasets.build(read).rows)
 
 

@@ -4,8 +4,9 @@ A container is two plain functions behind a name: `matches` says by name and fir
 file is one, `rows` yields its rows as they stand. What the rows mean, kinds/formats says.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ollama_ft.core.errors import BadInput, NotFound
@@ -45,6 +46,12 @@ class Part(Reading):
 
     path: Path
     reshape: Reshape | None = None  # what makes a row of another kind one of `format`
+    name: str = ""  # what it is called; else by its file's name
+
+    @property
+    def called(self) -> str:
+        """What messages and reports call the file."""
+        return self.name or self.path.name
 
 
 def parts(path: Path, reading: Reading | None = None) -> list[Part]:
@@ -67,6 +74,15 @@ def parts(path: Path, reading: Reading | None = None) -> list[Part]:
                 f"{part.path} does not exist.", mend="give a file with questions and answers"
             )
     return found
+
+
+def parts_of(paths: Iterable[Path], reading: Reading | None = None) -> list[Part]:
+    """The files that all of `paths` stand for; two of one name are called by their paths."""
+    found = [part for path in paths for part in parts(path, reading)]
+    often = Counter(part.path.name for part in found)
+    return [
+        replace(part, name=str(part.path)) if often[part.path.name] > 1 else part for part in found
+    ]
 
 
 def raw_rows(part: Part) -> Raw:
