@@ -1,5 +1,6 @@
 import json
 import random
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -106,3 +107,19 @@ def test_data_is_checked_cleaned_compared_and_grown_on_the_command_line(tmp_path
     assert sum(is_made(row) for row in made) >= 9
     run("augment", "faq.clean.jsonl", code=2)
     run("diff", "faq.jsonl", "nothing", code=1)
+
+
+@pytest.mark.parametrize("library", ["numpy", "pyarrow"])
+def test_a_library_that_is_not_installed_is_named_with_how_to_get_it(
+    library, tmp_path, monkeypatch
+):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = [{"question": "Who?", "answer": "Ada."}, {"question": "谁？", "answer": "艾达。"}]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "faq.parquet")
+    monkeypatch.setitem(sys.modules, library, None)
+    arguments = ["--home", str(tmp_path), "data", "check", str(tmp_path / "faq.parquet")]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 2 and f"{library} is needed" in done.stderr
+    assert "ollama-ft[data]" in done.stderr

@@ -4,6 +4,7 @@ A container is two plain functions behind a name: `matches` says by name and fir
 file is one, `rows` yields its rows as they stand. What the rows mean, kinds/formats says.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -69,11 +70,18 @@ def parts(path: Path, reading: Reading | None = None) -> list[Part]:
         how = reading or Reading()
         found = [Part(path=path, format=how.format, columns=how.columns, query=how.query)]
     for part in found:
-        if not part.path.exists():
-            raise NotFound(
-                f"{part.path} does not exist.", mend="give a file with questions and answers"
-            )
+        _check_readable(part.path)
     return found
+
+
+def _check_readable(path: Path) -> None:
+    if not path.exists():
+        raise NotFound(f"{path} does not exist.", mend="give a file with questions and answers")
+    if not (path.is_file() or path.is_dir()):
+        # It is read more than once: to find out what it is, then row by row.
+        raise BadInput(f"{path} is a pipe or a device.", mend="write it to a file first")
+    if not os.access(path, os.R_OK):
+        raise BadInput(f"{path} may not be read by you.", mend=f"chmod u+r {path}")
 
 
 def parts_of(paths: Iterable[Path], reading: Reading | None = None) -> list[Part]:
@@ -135,7 +143,8 @@ def parse_columns(texts: tuple[str, ...]) -> dict[str, str]:
 
 OURS = (
     *("question", "answer", "instruction", "input", "output", "system", "history"),
-    *("prompt", "completion", "messages", "conversations", "split", "accept", "tags", "source"),
+    *("prompt", "completion", "messages", "conversations", "split", "accept", "must_not_say"),
+    *("cluster", "passages", "tags", "source"),
 )
 
 

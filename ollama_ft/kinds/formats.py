@@ -159,11 +159,10 @@ def _with_fields(conversation: Conversation, row: Row) -> Conversation:
     """The conversation with the optional fields that any format may carry.
 
     Other people's "tags", "source" and "passages" may be anything; ours are texts, and the rest is
-    let be. A
-    "split", "accept" or "must_not_say" that is not understood would change what is measured: that
-    is a fault.
+    let be. A "split", "cluster", "accept" or "must_not_say" that is not understood would change
+    what is measured: that is a fault.
     """
-    source, cluster = row.get("source"), row.get("cluster")
+    source = row.get("source")
     return replace(
         conversation,
         split=_split(row.get("split")),
@@ -171,9 +170,22 @@ def _with_fields(conversation: Conversation, row: Row) -> Conversation:
         tags=_texts(row, "tags") if _is_texts(row.get("tags")) else (),
         source=source if isinstance(source, str) else "",
         must_not_say=_texts(row, "must_not_say"),
-        cluster=cluster if isinstance(cluster, str) else "",
+        cluster=_cluster(row.get("cluster")),
         passages=_texts(row, "passages") if _is_texts(row.get("passages")) else (),
     )
+
+
+def _cluster(value: object) -> str:
+    # Tables number their clusters; a number with a missing one among them comes as 7.0.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or value != value:
+        return ""
+    if not isinstance(value, str):
+        raise RowFault('has the "cluster" {}, which is neither a text nor a number', value)
+    return value
 
 
 def _split(value: object) -> str | None:
@@ -290,16 +302,21 @@ def _turn(turn: object, number: int) -> tuple[str, str] | None:
     """(role, content) of one turn; None if it is a tool's."""
     if not isinstance(turn, dict):
         raise RowFault(f"has a turn {number} that is no JSON object")
-    named = turn.get("from", turn.get("role"))
+    named = _first(turn, "from", "role")
     role = _ROLE.get(named.lower()) if isinstance(named, str) else None
     if role is None:
         known = ", ".join(a for r in ("user", "assistant", "system") for a in _ROLES[r])
         raise RowFault(f"has the role {{}} in turn {number}; known are {known}", named)
-    content = turn.get("value", turn.get("content"))
+    content = _first(turn, "value", "content")
     calls = bool(turn.get("tool_calls") or turn.get("function_call"))
     if role == "tool" or (calls and not content):
         return None
     return role, _content(content, number)
+
+
+def _first(turn: Row, *keys: str) -> object:
+    # Parquet gives every turn all keys that any turn has: those that it has not are None.
+    return next((turn[key] for key in keys if turn.get(key) is not None), None)
 
 
 def _content(content: object, number: int) -> str:
