@@ -114,18 +114,20 @@ def test_a_familys_data_is_cleaned_into_a_revision_that_it_learns_from_next(db, 
     rows = [asked(f"What is thing {n} called?", f"It is {n}.", split="train") for n in range(12)]
     rows.append(asked("How do I reach you?", "At ada@lovelace.org.", split="test"))
     old = freeze(db, home, "bot", build(rows))
-    counts, revision = tidy.clean(db, home, family, (), None)
+    counts, revision, file = tidy.clean(db, home, family, (), None)
     assert counts.redacted == {"email": 1} and (counts.came, counts.stayed) == (13, 13)
     assert (revision.parent, revision.rows, revision.test) == (old.id, 13, 1)
     assert "ada@" not in "".join(row.line for row in load(home, revision))
     assert "ada@" in "".join(row.line for row in load(home, old)), "the old one is as it was"
     assert newest_revision(db, old) == revision == newest(db, Dataset, family="bot")
     (cleaned,) = every(db, Cleaned)
-    told = artefact(home.data("changes"), cleaned.digest, ".jsonl").read_text()
+    assert file == artefact(home.data("changes"), cleaned.digest, ".jsonl")
+    told = file.read_text()
     assert '"redacted"' in told and "ada@" not in told
     assert tidy.clean(db, home, family, (), None) == (
         replace(counts, redacted={}),
         revision,
+        None,
     ), "what is clean is not cleaned again"
     assert differ(tidy.resolve(db, home, "bot~1"), tidy.resolve(db, home, "bot")).answered == 1
 
