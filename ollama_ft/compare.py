@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ollama_ft import loop
-from ollama_ft.core.catalog import every, newest, row
+from ollama_ft.core.catalog import every, row
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Note
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Base, Dataset, Evaluation, Version
+from ollama_ft.core.records import Base, Evaluation, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds import judging, ratings
 from ollama_ft.kinds.metrics import Served, find
@@ -146,6 +146,7 @@ def ask_judge(shop: Workshop, name: str, first: Version, second: Version) -> Non
 def _served(shop: Workshop, version: Version, evaluated: Evaluation) -> list[Served]:
     """The answers of an evaluation with their questions, as metrics take them."""
     known = {row.digest: row for row in _questions(shop.db, shop.home, version, version)}
+    known |= {row.digest: row for row in suites.asked(shop.home, evaluated)}
     return [
         Served(
             question=known.get(one.question_digest) or _question(one.question, one.expected),
@@ -173,7 +174,7 @@ def _blend(right: int, total: int, human: ratings.Human | None) -> ratings.Blend
 def _questions(db: Database, home: Home, first: Version, second: Version) -> list[Conversation]:
     found: dict[str, Conversation] = {}
     for family in dict.fromkeys((first.family, second.family)):
-        if dataset := newest(db, Dataset, family=family):
+        if dataset := datasets.newest_here(db, home, family):
             rows = datasets.load(home, dataset)
             found |= {row.digest: row for row in rows if row.split == "test"}
     return list(found.values())

@@ -4,20 +4,31 @@ Beside loop.py: the same workshop, and stages that meet in rows.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ollama_ft.core.catalog import every, newest, row
 from ollama_ft.core.conversation import Conversation
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Count
+from ollama_ft.core.files import artefact
 from ollama_ft.core.home import Home
 from ollama_ft.core.recipe import load_recipe
 from ollama_ft.core.records import Base, Dataset, Family, Version
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds import llama_factory
 from ollama_ft.kinds.cleaning import Counts, clean_lines
-from ollama_ft.kinds.containers import Reading, parts
-from ollama_ft.kinds.formats import read_part
+from ollama_ft.kinds.containers import (
+    Part,
+    Reading,
+    find_container,
+    parts,
+    parts_of,
+    raw_rows,
+)
+from ollama_ft.kinds.formats import OnBad, read_part
 from ollama_ft.kinds.more_rows import paraphrased
 from ollama_ft.kinds.report import Against
 from ollama_ft.runtime.client import user_message
@@ -56,15 +67,15 @@ def against(shop: Workshop, family: Family, embed: str | None = None) -> Against
 
 def questions(db: Database, home: Home, family: Family) -> Sequence[Conversation]:
     """What the family is or was ever asked in a suite or a test, and must never learn."""
-    tested = newest(db, Dataset, family=family.name)
+    tested = datasets.newest_here(db, home, family.name)
     rows = [row for suite in suites.ever(db, home, family.name) for row in suite.questions]
     rows += [row for row in datasets.load(home, tested) if row.split == "test"] if tested else []
     return list({row.question_key: row for row in rows}.values())
 
 
-def dataset_of(db: Database, family: Family) -> Dataset:
-    """The family's newest data. Raises NotFound if it has none."""
-    found = newest(db, Dataset, family=family.name)
+def dataset_of(db: Database, home: Home, family: Family) -> Dataset:
+    """The family's newest data whose rows are here. Raises NotFound if it has none."""
+    found = datasets.newest_here(db, home, family.name)
     if found is None:
         raise NotFound(
             f"{family.name} has no data yet.",
@@ -75,44 +86,53 @@ def dataset_of(db: Database, family: Family) -> Dataset:
 
 def rows_of(db: Database, home: Home, family: Family) -> list[Conversation]:
     """The rows of the family's newest data."""
-    return datasets.load(home, dataset_of(db, family))
+    return datasets.load(home, dataset_of(db, home, family))
 
 
 def clean(
     db: Database, home: Home, family: Family, keep: Sequence[str], against: Against | None
-) -> tuple[Counts, Dataset]:
+) -> tuple[Counts, Dataset, Path | None]:
     """Clean the family's newest data into a new revision; what the family learns next is that.
 
-    Returns what was done, and the revision: the data itself if there was nothing to do.
+    Returns what was done, the revision, and the file with every change; if there was nothing to do
+    the data itself, and no file.
 
     Raises NotEnoughData if too little stays to train on. The old revision is as it was.
     """
-    old = dataset_of(db, family)
+    old = dataset_of(db, home, family)
     lines, changes, counts = clean_lines(datasets.load(home, old), keep, against)
     if not changes:
-        return counts, old
+        return counts, old, None
     rows = tuple(Conversation.from_json(json.loads(line)) for line in lines)
     sources = {f"cleaning of {old.digest.removeprefix('sha256:')[:12]}": len(rows)}
     revision = datasets.freeze(
         db, home, family.name, datasets.revise(rows, parent=old, sources=sources)
     )
-    cleaning.record(db, home, revision, old, changes, counts)
-    return counts, revision
+    done = cleaning.record(db, home, revision, old, changes, counts)
+    return counts, revision, artefact(home.data("changes"), done.digest, ".jsonl")
 
 
 def read(files: Sequence[Path], reading: Reading) -> list[Conversation]:
     """The rows of files, each in the split that freezing would give it."""
-    read = [row for path in files for part in parts(path, reading) for _, row in read_part(part)]
+    read = [row for part in parts_of(files, reading) for _, row in read_part(part)]
     return list(datasets.build(read).rows)
 
 
+def grown(rows: Sequence[Conversation], made: Sequence[Conversation]) -> tuple[Conversation, ...]:
+    """The rows and what was made of them, without what is there already or gives a question away
+    that is only asked."""
+    return datasets.build([*rows, *made]).rows
+
+
 def revise(
-    db: Database, home: Home, family: Family, made: Sequence[Conversation], how: str
+    db: Database,
+    home: Home,
+    family: Family,
+    rows: Sequence[Conversation],
+    sources: Mapping[str, int],
 ) -> Dataset:
-    """Add rows made of the family's newest data to it, as a new revision; `how` names them."""
-    old = dataset_of(db, family)
-    rows = [*datasets.load(home, old), *made]
-    frozen = datasets.revise(rows, parent=old, sources={how: len(made)})
+    """Make these rows the family's newest data, as a revision of what it has."""
+    frozen = datasets.revise(rows, parent=dataset_of(db, home, family), sources=sources)
     return datasets.freeze(db, home, family.name, frozen)
 
 
@@ -136,18 +156,27 @@ def paraphrase(
     return made, refused
 
 
-def resolve(db: Database, home: Home, name: str) -> list[Conversation]:
+def resolve(
+    db: Database,
+    home: Home,
+    name: str,
+    reading: Reading | None = None,
+    on_bad: OnBad | None = None,
+) -> list[Conversation]:
     """The rows of a file, of a family's newest data (NAME), of the data before (NAME~1), or of a
     dataset by six digits of its digest.
+
+    `reading` is minded as far as the file needs it: what `data clean` wrote has our own keys.
 
     Raises NotFound for what is none of them.
     """
     path = Path(name)
-    if path.exists():
-        return [row for part in parts(path) for _, row in read_part(part)]
+    if path.exists() or path.name.startswith(f"{llama_factory.FILE}#"):
+        read = (_as_needed(part) for part in parts(path, reading))
+        return [row for part in read for _, row in read_part(part, on_bad)]
     family, _, back = name.partition("~")
-    found = newest(db, Dataset, family=family)
-    for _ in range(int(back) if back.isdigit() else 0):
+    found = newest(db, Dataset, family=family) if re.fullmatch("[0-9]{0,6}", back) else None
+    for _ in range(int(back or 0) if found else 0):
         found = row(db, Dataset, found.parent) if found and found.parent else None
     digits = name.removeprefix("sha256:")
     if found is None and len(digits) >= LEAST_DIGITS:
@@ -159,3 +188,14 @@ def resolve(db: Database, home: Home, name: str) -> list[Conversation]:
             mend="ollama-ft data diff faq.jsonl support",
         )
     return datasets.load(home, found)
+
+
+def _as_needed(part: Part) -> Part:
+    if find_container(part.path).name != "sqlite":
+        part = replace(part, query=None)
+    if part.reshape is None and (part.format or part.columns):
+        _, first = next(raw_rows(replace(part, columns={})), (0, None))
+        theirs = {name.partition(".")[0] for name in part.columns.values()}
+        if isinstance(first, dict) and "messages" in first and theirs.isdisjoint(first):
+            return replace(part, format=None, columns={})
+    return part

@@ -9,12 +9,12 @@ from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import Conflict
 from ollama_ft.core.files import artefact
 from ollama_ft.core.records import Cleaned, Dataset
-from ollama_ft.kinds.cleaning import changes_path, clean_files, clean_lines
+from ollama_ft.kinds.cleaning import JOINED, changes_path, clean_files, clean_lines
 from ollama_ft.kinds.differences import differ
-from ollama_ft.kinds.filters import fault
+from ollama_ft.kinds.filters import MARKS, fault
 from ollama_ft.kinds.leaks import Asked
 from ollama_ft.kinds.repairs import repaired
-from ollama_ft.kinds.report import Against, Limit
+from ollama_ft.kinds.report import Against, Limit, check, summarise
 from ollama_ft.kinds.suites import make_suite
 from ollama_ft.stages import suite as suites
 from ollama_ft.stages.clean import newest_revision
@@ -114,18 +114,20 @@ def test_a_familys_data_is_cleaned_into_a_revision_that_it_learns_from_next(db, 
     rows = [asked(f"What is thing {n} called?", f"It is {n}.", split="train") for n in range(12)]
     rows.append(asked("How do I reach you?", "At ada@lovelace.org.", split="test"))
     old = freeze(db, home, "bot", build(rows))
-    counts, revision = tidy.clean(db, home, family, (), None)
+    counts, revision, file = tidy.clean(db, home, family, (), None)
     assert counts.redacted == {"email": 1} and (counts.came, counts.stayed) == (13, 13)
     assert (revision.parent, revision.rows, revision.test) == (old.id, 13, 1)
     assert "ada@" not in "".join(row.line for row in load(home, revision))
     assert "ada@" in "".join(row.line for row in load(home, old)), "the old one is as it was"
     assert newest_revision(db, old) == revision == newest(db, Dataset, family="bot")
     (cleaned,) = every(db, Cleaned)
-    told = artefact(home.data("changes"), cleaned.digest, ".jsonl").read_text()
+    assert file == artefact(home.data("changes"), cleaned.digest, ".jsonl")
+    told = file.read_text()
     assert '"redacted"' in told and "ada@" not in told
     assert tidy.clean(db, home, family, (), None) == (
         replace(counts, redacted={}),
         revision,
+        None,
     ), "what is clean is not cleaned again"
     assert differ(tidy.resolve(db, home, "bot~1"), tidy.resolve(db, home, "bot")).answered == 1
 
@@ -143,3 +145,89 @@ def test_what_a_suite_ever_asked_is_what_rows_are_held_against(db, home):
     assert (
         clean_lines([asked("DO YOU SHIP"), asked("Who are you?")], against=against)[2].stayed == 1
     )
+
+
+def test_personal_data_in_passages_and_accepted_texts_is_found_and_has_one_name_in_all():
+    row = replace(
+        asked("Who writes from ada@lovelace.org?", "Ada."),
+        accept=("ada@lovelace.org",),
+        passages=("卡号 4111 1111 1111 1111，邮箱 ada@lovelace.org。",),
+    )
+    ((line,), changes, counts) = clean_lines([row])
+    clean = Conversation.from_json(json.loads(line))
+    assert clean.question == "Who writes from [EMAIL_1]?"
+    assert clean.accept == ("[EMAIL_1]",)
+    assert clean.passages == ("卡号 [CARD_1]，邮箱 [EMAIL_1]。",)
+    assert counts.redacted == {"card": 1, "email": 1} and len(changes) == 2
+    only = replace(row, messages=asked("Who?", "Ada.").messages, accept=())
+    assert summarise([only]).personal.kinds == {"card": 1, "email": 1}
+
+
+def test_half_a_surrogate_pair_in_a_passage_is_mended_and_read_as_a_fault(tmp_path):
+    file, out = tmp_path / "faq.jsonl", tmp_path / "out.jsonl"
+    file.write_text(r'{"question": "Who?", "answer": "Ada.", "passages": ["a\ud83db"]}')
+    assert check([file]).bad.kinds == {"has half of a surrogate pair in one of its " + MARKS: 1}
+    assert clean_files([file], out).repaired == {"invisible characters taken out": 1}
+    assert json.loads(out.read_text())["passages"] == ["ab"]
+
+
+def test_a_reason_never_holds_a_word_of_the_row(tmp_path):
+    file, out = tmp_path / "faq.jsonl", tmp_path / "out.jsonl"
+    lines = [
+        {"question": "Who?", "answer": "Ada."},
+        "it's 13812345678",
+        {"question": "Who?", "answer": "Ada.", "split": "it's 13812345678"},
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    assert set(clean_files([file], out).dropped) == {
+        "is no JSON object but …",
+        'has the split …; "split" is one of train, validation, test',
+    }
+    assert "1381" not in changes_path(out).read_text()
+
+
+TWINS = [
+    [asked("Who?", "Ada."), asked("who", "ada", split="test")],
+    [asked("Who?", "Ada.", split="validation"), asked("Who?", "Bob."), asked("Who?", "Bob.")],
+    [
+        replace(asked("Who?", "Ada."), accept=("Lovelace",)),
+        asked("Who?", "Bob."),
+        replace(asked("Who?", "Ada."), passages=("Ada was.",)),
+    ],
+]
+
+
+@pytest.mark.parametrize("rows", TWINS)
+def test_what_a_dropped_twin_brought_is_kept_as_freezing_would_keep_it(rows):
+    lines, changes, counts = clean_lines(rows)
+    frozen = build([replace(row, split=row.split or "train") for row in build(rows).rows]).rows
+    clean = build([Conversation.from_json(json.loads(line)) for line in lines]).rows
+    assert [replace(row, split=row.split or "train") for row in clean] == list(frozen)
+    assert (counts.came, counts.stayed) == (len(rows), 1)
+    assert JOINED in {change.reason for change in changes} or lines == [rows[-1].line]
+
+
+def test_a_question_for_the_test_stays_where_its_twin_gives_a_suite_away():
+    rows = [asked(MANUAL, "In the box."), asked(MANUAL, "In the box.", split="test")]
+    lines, _, counts = clean_lines(rows, against=Against(asked=Asked([asked(MANUAL)])))
+    assert [json.loads(line)["split"] for line in lines] == ["test"] and counts.stayed == 1
+
+
+def test_a_row_is_not_dropped_for_a_near_one_that_goes_itself():
+    other = MANUAL.replace("manual", "manul")
+    rows = [asked(text, "In the box.") for text in (MANUAL, other, other.replace("?", " ?!"))]
+    limit = Limit(most=5, tokens=lambda rows: [9 * (row.question == MANUAL) for row in rows])
+    lines, changes, _ = clean_lines(rows, against=Against(limit=limit))
+    assert [json.loads(line)["messages"][0]["content"] for line in lines] == [other]
+    assert changes[0].reason == "too long: over 5 tokens"
+
+
+def test_rows_of_two_files_of_one_name_are_told_apart(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "faq.jsonl").write_text('{"question": "Who?", "answer": "Ada."}\n{')
+    files = [tmp_path / folder / "faq.jsonl" for folder in ("a", "b")]
+    clean_files(files, tmp_path / "out.jsonl")
+    told = changes_path(tmp_path / "out.jsonl").read_text()
+    assert f"{files[0]}, row 2" in told and f"the same row again: {files[0]}, row 1" in told
+    assert set(check(files).sources) == set(map(str, files))

@@ -1,6 +1,8 @@
 import csv
 import json
+import os
 import sqlite3
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -158,6 +160,51 @@ def test_columns_are_mapped_by_name_and_into_objects(tmp_path):
         parse_columns(("frage=Frage",))
 
 
+def test_every_field_that_a_row_may_bring_can_be_mapped(tmp_path):
+    rows = [ROWS[0] | {"Gruppe": "a", "Nie": "zehn", "Quellen": '["Um neun."]'}]
+    columns = parse_columns(("cluster=Gruppe,must_not_say=Nie", "passages=Quellen"))
+    (row,) = read(as_csv(tmp_path / "a.csv", rows=rows), columns=columns)
+    assert (row.cluster, row.must_not_say, row.passages) == ("a", ("zehn",), ("Um neun.",))
+
+
+def test_two_columns_of_one_name_are_refused_and_two_without_are_not(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer,answer\nWho?,Ada,Bob\n")
+    with pytest.raises(BadInput, match="two columns that are named 'answer'"):
+        read(path)
+    path.write_text("question,answer,,\nWho?,Ada,,\n")
+    assert [row.answer for row in read(path)] == ["Ada"]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_table_with_a_text_that_is_not_utf8_loses_that_row_only(suffix, tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    ends = pa.py_buffer(b"\0\0\0\0\4\0\0\0\7\0\0\0")
+    texts = pa.StringArray.from_buffers(2, ends, pa.py_buffer(b"Who?W\xff?"))
+    table = pa.table({"question": texts, "answer": ["Ada", "Bob"]})
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as out:
+            out.write_table(table)
+    faults: list[BadInput] = []
+    (part,) = parts(path)
+    assert [number for number, _ in read_part(part, faults.append)] == [1]
+    assert str(faults[0]) == f"a.{suffix}, row 2 is not UTF-8."
+
+
+def test_a_pipe_and_a_file_that_may_not_be_read_are_told_apart(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInput, match="is a pipe"):
+        parts(tmp_path / "pipe")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(BadInput, match="may not be read"):
+        parts(as_csv(tmp_path / "a.csv"))
+
+
 def test_turns_may_stand_as_json_in_a_cell(tmp_path):
     turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}]
     rows = [{"messages": json.dumps(turns), "accept": '["Ada"]', "split": ""}]
@@ -206,6 +253,29 @@ def test_xml_turns_attributes_and_lists_are_kept(tmp_path):
     assert [m.role for m in first.messages] == ["system", "user", "assistant"]
     assert (first.accept, first.source) == (("Ada", "Lovelace"), "log")
     assert (second.question, second.answer) == ("Hi", "Hello")
+
+
+def test_xml_with_elements_inside_a_text_is_a_fault_and_never_half_a_text(tmp_path):
+    path = tmp_path / "a.xml"
+    turn = "<turn><role>{}</role><content>{}</content></turn>"
+    talk = turn.format("user", "Who?") + turn.format("assistant", "Press <b>OK</b> now")
+    path.write_text(f"<talks><talk>{talk}</talk></talks>")
+    with pytest.raises(BadInput, match="only text can be learned"):
+        read(path)
+
+
+def test_an_xml_row_of_many_elements_is_read_in_time_that_grows_with_it(tmp_path):
+    def seconds(count: int) -> float:
+        path = tmp_path / "a.xml"
+        turns = '<turn role="user">a</turn><turn role="assistant">b</turn>' * count
+        path.write_text(f"<t><r>{turns}{'<accept>a</accept>' * 2 * count}</r></t>")
+        begun = time.process_time()
+        (row,) = read(path)
+        assert (len(row.messages), len(row.accept)) == (2 * count, 2 * count)
+        return time.process_time() - begun
+
+    seconds(10)  # the imports
+    assert seconds(8_000) < 10 * seconds(2_000), "four times as much, and not sixteen times"
 
 
 BOMB = (

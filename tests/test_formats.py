@@ -117,6 +117,21 @@ def test_turns_of_tools_are_left_out_and_counted(file):
     assert (turns(row), row.dropped) == (PAIR, 2)
 
 
+def test_a_cluster_may_be_a_number_as_tables_have_it(file):
+    rows = read(file, *(ALPACA | {"cluster": value} for value in ("7", 7, 7.0, None)))
+    assert [row.cluster for row in rows] == ["7", "7", "7", ""]
+
+
+def test_keys_of_a_turn_that_are_null_are_not_there(file):
+    empty = {"from": None, "value": None}
+    messages = [
+        {"role": "user", "content": "Who?"} | empty,
+        {"role": "assistant", "content": "Ada."} | empty,
+    ]
+    (row,) = read(file, {"messages": messages})
+    assert turns(row) == PAIR
+
+
 def message(*pairs: tuple[object, object]) -> dict[str, object]:
     return {"messages": [{"role": role, "content": content} for role, content in pairs]}
 
@@ -145,6 +160,8 @@ def message(*pairs: tuple[object, object]) -> dict[str, object]:
         (ALPACA | {"split": "holdout"}, "split 'holdout'"),
         (ALPACA | {"accept": [1]}, '"accept"'),
         (ALPACA | {"accept": [""]}, "empty text"),
+        (ALPACA | {"cluster": ["a"]}, "neither a text nor a number"),
+        (ALPACA | {"cluster": True}, "neither a text nor a number"),
     ],
 )
 def test_a_bad_row_is_named_with_its_number_and_its_fault(file, row, what):

@@ -35,7 +35,7 @@ class Judge:
     """A runtime with one judge, whose taste is a function of the two answers as they stand."""
 
     def __init__(self, prefers, base=""):
-        self.prefers, self.base, self.asked = prefers, base, []
+        self.prefers, self.base, self.asked, self.reason = prefers, base, [], "so"
 
     def tags(self):
         return [Tag(name="big:latest", digest="d" * 64, size=1, modified_at="", details=Details())]
@@ -60,7 +60,7 @@ class Judge:
             parts = [part.split("\n> ", 1)[1] for part in shown[-1].content.split("## ")[1:]]
             a, b = (part.strip() for part in parts[-2:])
             self.asked.append((a, b))
-            said = json.dumps({"reason": "so", "verdict": self.prefers(a, b)})
+            said = json.dumps({"reason": self.reason, "verdict": self.prefers(a, b)})
             on_answer(place, Answer(text=said, done=True, done_reason="stop"))
 
 
@@ -149,6 +149,13 @@ def test_a_judge_that_is_not_there_is_named_with_the_way_to_get_it(db, versions)
 def test_a_verdict_is_read_or_there_is_none(text, in_order, turned):
     assert read(text, first_shown_first=True)[0] == in_order
     assert read(text, first_shown_first=False)[0] == turned
+
+
+def test_half_a_surrogate_pair_in_a_reason_is_kept_as_a_question_mark(db, versions):
+    client = Judge(the_longer)
+    client.reason = "so \ud83d"
+    judge(db, client, "big", *versions, [a_pair(1, "short", "a longer one")], silent)
+    assert {row.reason for row in every(db, Judgement)} == {"so ?"}
 
 
 def test_the_judge_is_asked_in_the_questions_language_and_in_both_orders():

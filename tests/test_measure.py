@@ -14,11 +14,13 @@ from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
 from ollama_ft.core.judged_records import Measurement
 from ollama_ft.kinds.metrics import Served, find
+from ollama_ft.kinds.suites import make_suite
 from ollama_ft.stages import measure as stage
 from ollama_ft.stages import publish
+from ollama_ft.stages.evaluate import evaluate
 from ollama_ft.workshop import Workshop
 from tests.contest import answered, conversation, evaluated, two_versions
-from tests.rows import a_family, a_version
+from tests.rows import a_family, a_reply, a_version
 
 
 def served(answer, reference, question="?", **more):
@@ -118,6 +120,27 @@ def test_times_that_were_stored_with_an_answer_are_measured(db, home, monkeypatc
     shop = Workshop(db=db, home=home, client=None, emit=silent)
     ((_, values),) = compare.measure(shop, version, ("latency", "tokens_per_second"))
     assert values == {"latency": 2.0, "tokens_per_second": 20.0}
+
+
+def test_a_suites_own_accepted_texts_and_earlier_turns_are_measured(db, home, monkeypatch):
+    version = a_version(db, a_family(db), 1)
+    turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "When?")]
+    messages = [Message(role=role, content=text) for role, text in [*turns, ("assistant", "At 9")]]
+    question = Conversation(messages=tuple(messages), accept=("re:[0-9]+",))
+    suite = make_suite("hours", "domain", "bot", [question])
+    a_reply(db, version, question, "At 9")
+    evaluation = evaluate(db, home, None, version, suite, silent)
+    monkeypatch.setattr(compare.loop, "evaluate", lambda *_: [evaluation])
+    seen = []
+
+    def ask(db, home, evaluation, rows, render):
+        seen.extend(rows)
+        return [(-1.0, 2)]
+
+    monkeypatch.setattr(stage, "_ask", ask)
+    shop = Workshop(db=db, home=home, client=None, emit=silent)
+    ((_, values),) = compare.measure(shop, version, ("regex", "loss"), ("hours",))
+    assert values["regex"] is not None and seen == [question]
 
 
 @pytest.mark.slow

@@ -1,15 +1,20 @@
 import json
 import random
+import sys
 
 import pytest
 from click.testing import CliRunner
 
 from ollama_ft.cli.app import cli
+from ollama_ft.core.catalog import newest
 from ollama_ft.core.conversation import Conversation
+from ollama_ft.core.records import Dataset
 from ollama_ft.kinds.differences import differ
 from ollama_ft.kinds.more_rows import PARAPHRASE, TYPO, is_made, mistyped, paraphrased
 from ollama_ft.kinds.typos import with_typos
+from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages.dataset import build
+from tests.rows import a_family
 from tests.test_report import MANUAL, asked
 
 
@@ -72,11 +77,19 @@ def test_a_difference_is_told_by_question_not_by_place():
     before = [asked("A?", "1"), asked("B?", "2"), asked("C?", "3", split="train"), asked("D?")]
     after = [asked("D"), asked("c?", "3", split="test"), asked("B?", "two"), asked("E?")]
     found = differ(before, after)
-    counts = (found.same, found.added, found.removed, found.answered, found.moved)
-    assert counts == (1, 1, 1, 1, 1)
+    counts = (found.changed, found.added, found.removed, found.answered, found.moved)
+    assert counts == (1, 1, 1, 1, 1) and found.same == 0
     assert (found.first_added, found.first_removed) == (("E?",), ("A?",))
     assert (found.first_answered[0].before, found.first_answered[0].after) == ("2", "two")
     assert found.first_moved == ("C?: train → test",)
+
+
+def test_a_difference_in_wording_or_in_other_fields_is_told_with_their_names():
+    before = [asked("A?", "yes"), asked("B?", accept=("y",)), asked("C?", passages=("p",))]
+    after = [asked("A?", " Yes. "), asked("B?", tags=("new",)), asked("C?", passages=("p",))]
+    found = differ(before, after)
+    assert (found.same, found.changed) == (1, 2)
+    assert found.first_changed == ("A?: wording", "B?: accept, tags")
 
 
 def test_data_is_checked_cleaned_compared_and_grown_on_the_command_line(tmp_path, monkeypatch):
@@ -105,4 +118,65 @@ def test_data_is_checked_cleaned_compared_and_grown_on_the_command_line(tmp_path
     made = [Conversation.from_json(json.loads(line)) for line in lines]
     assert sum(is_made(row) for row in made) >= 9
     run("augment", "faq.clean.jsonl", code=2)
-    run("diff", "faq.jsonl", "nothing", code=1)
+    for name in ("nothing", "bot~²", "bot~x"):
+        run("diff", "faq.jsonl", name, code=1)
+
+
+def run_data(home, *words, code=0):
+    done = CliRunner().invoke(cli, ["--home", str(home), "data", *words])
+    assert done.exit_code == code, done.output
+    return done.stdout + done.stderr
+
+
+def test_what_was_cleaned_can_be_compared_with_what_it_was_made_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "Frage,Antwort\nWer?,Ada.\nWann?,\nWo?,\x1b[31mHier.\n"
+    (tmp_path / "faq.csv").write_text(text)
+    mapped = ("--map", "question=Frage,answer=Antwort", "--format", "question-answer")
+    run_data(tmp_path, "clean", "faq.csv", *mapped)
+    said = run_data(tmp_path, "diff", "faq.csv", "faq.clean.jsonl", *mapped)
+    assert "1 same, 0 added, 0 removed, 1 answered, 0 moved, 0 changed" in said
+    assert "1 rows of faq.csv are not fit: ollama-ft data check faq.csv" in said
+    assert "\x1b" not in said
+    told = json.loads(run_data(tmp_path, "diff", "faq.csv", "faq.clean.jsonl", *mapped, "--json"))
+    assert told["unfit"] == {"before": 1, "after": 0}
+
+
+def test_options_that_would_do_nothing_are_refused(tmp_path):
+    file = tmp_path / "faq.jsonl"
+    file.write_text('{"question": "Who?", "answer": "Ada."}')
+    for words in (
+        ("clean", "-o", "out.jsonl"),
+        ("check", "--map", "question=Frage"),
+        ("augment", "--typos", "1", "-o", "out.jsonl"),
+    ):
+        assert "no file is given" in run_data(tmp_path, *words, code=2)
+    assert "--family" in run_data(tmp_path, "check", str(file), "--embed", "minilm", code=2)
+    run_data(tmp_path, "augment", str(file), "--typos", "-1", code=2)
+
+
+def test_made_rows_that_are_left_out_are_not_counted_as_made(db, home):
+    family = a_family(db)
+    rows = [asked(f"How much is thing {n} in winter?", f"{n}.") for n in range(30)]
+    old = datasets.freeze(db, home, family.name, build(rows))
+    first = json.loads(run_data(home.path, "augment", "--typos", "1", "--json"))
+    revision = newest(db, Dataset, family="bot")
+    assert first["made"] == revision.rows - old.rows > 0 and first["left_out"] == 0
+    again = json.loads(run_data(home.path, "augment", "--typos", "1", "--json"))
+    assert (again["made"], again["left_out"]) == (0, first["made"])
+
+
+@pytest.mark.parametrize("library", ["numpy", "pyarrow"])
+def test_a_library_that_is_not_installed_is_named_with_how_to_get_it(
+    library, tmp_path, monkeypatch
+):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = [{"question": "Who?", "answer": "Ada."}, {"question": "谁？", "answer": "艾达。"}]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "faq.parquet")
+    monkeypatch.setitem(sys.modules, library, None)
+    arguments = ["--home", str(tmp_path), "data", "check", str(tmp_path / "faq.parquet")]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 2 and f"{library} is needed" in done.stderr
+    assert "ollama-ft[data]" in done.stderr

@@ -132,6 +132,11 @@ def test_what_is_no_mark_is_asked_again_and_a_question_can_be_skipped(ft, versio
     assert len(every(db, Rating)) == 2
 
 
+def test_the_command_to_go_on_with_is_the_same_command(ft, versions):  # noqa: F811
+    said = ft("rate", "v1", "v2", "--rater", "小 王", "--seed", "3", typed="q\n")
+    assert "ollama-ft rate bot:v1 bot:v2 --rater '小 王' --seed 3" in said
+
+
 def test_each_rater_has_own_rows(ft, versions, db):  # noqa: F811
     ft("rate", "v1", "v2", typed="5 5 5\n1 1 1\nq\n")
     assert "5 of 5 questions" in ft(

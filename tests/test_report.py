@@ -1,8 +1,10 @@
+import errno
 import json
 
 import pytest
 
 from ollama_ft.core.conversation import Conversation, Message
+from ollama_ft.core.errors import OutOfResources
 from ollama_ft.kinds.leaks import Asked
 from ollama_ft.kinds.lengths import limit
 from ollama_ft.kinds.report import Against, Limit, check, summarise
@@ -25,6 +27,22 @@ def test_texts_come_back_from_the_disk_while_others_are_added():
         assert spool[0] == ""
     assert list(spool) == texts and spool[-2:] == texts[-2:]
     assert list(Picked(spool, [3, 1])) == ["\n", "a" * 5000]
+
+
+def test_a_full_disk_is_told_with_the_folder_that_is_full(monkeypatch):
+    class Full:
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        seek = write
+
+    spool = Spool()
+    spool.append("a")
+    spool._file = Full()
+    for use in (lambda: spool.append("b"), lambda: spool[0]):
+        with pytest.raises(OutOfResources, match="No space left") as caught:
+            use()
+        assert "TMPDIR" in caught.value.mend
 
 
 def test_each_kind_of_find_is_told_apart():

@@ -6,11 +6,20 @@ import pytest
 from ollama_ft.core.catalog import every
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import BadInput, Conflict, NotEnoughData, NotFound
+from ollama_ft.core.events import silent
 from ollama_ft.core.home import shipped
 from ollama_ft.core.judged_records import FrozenSuite
 from ollama_ft.kinds.metrics import score
-from ollama_ft.kinds.suites import cluster_of, is_right, is_spoken, kind_by_name, read_folders
+from ollama_ft.kinds.suites import (
+    cluster_of,
+    is_right,
+    is_spoken,
+    kind_by_name,
+    make_suite,
+    read_folders,
+)
 from ollama_ft.stages import dataset as datasets
+from ollama_ft.stages.evaluate import evaluate
 from ollama_ft.stages.suite import (
     add,
     banned,
@@ -23,7 +32,7 @@ from ollama_ft.stages.suite import (
     load,
     of_test_rows,
 )
-from tests.rows import a_family
+from tests.rows import a_family, a_reply, a_version
 
 FOLDER = shipped() / "registry" / "suites"
 
@@ -206,3 +215,29 @@ def test_suites_from_the_command_line(db, home):
         ["safety-zh", "safety", "all"],
     ]
     assert [row.source for row in every(db, FrozenSuite)] == ["by hand"]
+
+
+def test_what_a_file_asked_stays_banned_when_the_file_is_gone(db, home):
+    family = a_family(db)
+    version = a_version(db, family, 1)
+    gone = make_suite("mine", "domain", "", [asked("Which owl box is the largest?", "Barn.")])
+    a_reply(db, version, gone.questions[0], "Barn.")
+    evaluate(db, home, None, version, gone, silent)
+    assert banned(db, home, "bot").among([asked("which owl box is the largest")]) == [True]
+    assert banned(db, home, "shop").among([asked("which owl box is the largest")]) == [False]
+
+
+def test_options_of_a_suite_that_would_do_nothing_are_refused(db, home):
+    from click.testing import CliRunner
+
+    from ollama_ft.cli.app import cli
+
+    a_family(db)
+    for words, what in (
+        (("mine", "--from", "f.jsonl", "--never", "ten"), "there is no -q"),
+        (("mine", "-q", "Who?", "-a", "Ada.", "--kind", "best"), "no kind of suite"),
+        (("mine", "--from-test", "--for-all"), "a family's own"),
+        (("test", "-q", "Who?", "-a", "Ada."), "own test questions"),
+    ):
+        done = CliRunner().invoke(cli, ["--home", str(home.path), "suite", "add", *words])
+        assert done.exit_code != 0 and what in done.stderr and "try: " in done.stderr

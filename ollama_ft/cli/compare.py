@@ -1,5 +1,6 @@
 """Commands that set two versions against each other: compare, rate."""
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -109,14 +110,17 @@ def rate_command(context: Context, first: str, second: str, rater: str, seed: in
         if marks:
             rate(context.db, one, two, pair, marks=marks, turned=turned, rater=rater)
             rated += 1
-    _say_end(one, two, rated, len(left), rater)
+    again = f"ollama-ft rate {one.tag} {two.tag}"
+    again += "" if rater == "me" else f" --rater {shlex.quote(rater)}"
+    again += f" --seed {seed}" if seed else ""
+    _say_end(one, two, rated, len(left), again)
 
 
 def _ask(
     pair: "Pair", turned: bool, place: str
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
     """The marks of the answer that is shown first, and of the other; None if it was skipped."""
-    from ollama_ft.cli.sides import plain
+    from ollama_ft.cli.tables import plain
 
     shown = (pair.second, pair.first) if turned else (pair.first, pair.second)
     click.echo(f"\n{place}  {plain(pair.question)}")
@@ -149,10 +153,9 @@ def _ask_marks(what: str) -> tuple[int, int, int] | None:
             click.echo(f"{error} Or s to skip, q to stop.")
 
 
-def _say_end(one: "Version", two: "Version", rated: int, left: int, rater: str) -> None:
+def _say_end(one: "Version", two: "Version", rated: int, left: int, again: str) -> None:
     click.echo(f"\n{rated} rated and kept.")
     if rated < left:
-        who = "" if rater == "me" else f" --rater {rater}"
-        click.echo(f"{left - rated} left. Go on: ollama-ft rate {one.tag} {two.tag}{who}")
+        click.echo(f"{left - rated} left. Go on: {again}")
     else:
         click.echo(f"All rated. See whose they were: ollama-ft compare {one.tag} {two.tag}")

@@ -7,8 +7,8 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.reading import reading_options
-from ollama_ft.cli.tables import age, as_json, print_json, short, size, table
-from ollama_ft.cli.tidying import augment_command, clean_command, diff_command
+from ollama_ft.cli.tables import age, as_json, plain, print_json, short, size, table
+from ollama_ft.cli.tidying import augment_command, clean_command, diff_command, needs_files
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.containers import Reading
@@ -47,9 +47,16 @@ def check(
     from ollama_ft import tidy
     from ollama_ft.cli.findings import print_report
     from ollama_ft.core import refs
+    from ollama_ft.core.errors import BadInput
     from ollama_ft.kinds import report as reports
 
+    needs_files(files, reading)
     if files and family is None:
+        if embed:
+            raise BadInput(
+                "--embed looks for what a family's suites ask, and no family is named.",
+                mend=f"ollama-ft data check {files[0]} --embed {embed} --family NAME",
+            )
         report = reports.check(files, reading)
     else:
         found = refs.family(context.db, family)
@@ -74,7 +81,9 @@ for _command in (clean_command, diff_command, augment_command):
 @data_command.command("show")
 @click.argument("family", required=False)
 @click.option("--split", type=click.Choice(["train", "validation", "test"]))
-@click.option("-n", "count", default=10, show_default=True, help="How many rows.")
+@click.option(
+    "-n", "count", default=10, type=click.IntRange(0), show_default=True, help="How many rows."
+)
 @as_json
 @pass_context
 def show(
@@ -101,7 +110,7 @@ def show(
         f"({short(dataset.digest)})\n"
     )
     for row in rows:
-        click.echo(f"[{row.split}] {row.question}\n    {row.answer}")
+        click.echo(plain(f"[{row.split}] {row.question}\n    {row.answer}"))
 
 
 @click.group("base")

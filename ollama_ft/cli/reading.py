@@ -21,6 +21,9 @@ _OPTIONS = (
 )
 
 
+_EXTRA = ("datasets", "numpy", "py3langid", "pyarrow")
+
+
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the three options; it gets them as `reading`."""
 
@@ -35,7 +38,15 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if form is not None and form not in (known := collect("formats")):
             raise BadInput(f"{form!r} is no data format.", mend=f"use one of {', '.join(known)}")
         reading = Reading(format=form, columns=parse_columns(columns), query=query)
-        return command(*args, reading=reading, **rest)
+        try:
+            return command(*args, reading=reading, **rest)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRA:
+                raise
+            raise BadInput(
+                f"To read and compare data {error.name} is needed, which is not installed.",
+                mend="pip install 'ollama-ft[data]'",
+            ) from error
 
     for option in reversed(_OPTIONS):
         gathered = option(gathered)

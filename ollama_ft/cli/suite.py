@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import as_json, print_json, short, table
+from ollama_ft.cli.tables import as_json, plain, print_json, short, table
 from ollama_ft.core.errors import BadInput
 
 
@@ -64,13 +64,10 @@ def suite_show(context: Context, suite: str, family: str | None, as_json: bool) 
         return
     click.echo(f"{found.name}: {len(found.questions)} questions, {found.kind}\n")
     for question in found.questions:
-        click.echo(
-            f"{question_id(question.digest)}  {question.question}\n          {question.answer}"
-        )
-        if question.accept:
-            click.echo(f"          or: {' | '.join(question.accept)}")
-        if question.must_not_say:
-            click.echo(f"          never: {' | '.join(question.must_not_say)}")
+        lines = [question.question, question.answer]
+        lines += [f"or: {' | '.join(question.accept)}"] if question.accept else []
+        lines += [f"never: {' | '.join(question.must_not_say)}"] if question.must_not_say else []
+        click.echo(plain(f"{question_id(question.digest)}  " + "\n          ".join(lines)))
 
 
 @suite_command.command("add")
@@ -118,6 +115,11 @@ def suite_add(
     name = suite or kind or ""
     if not name:
         raise BadInput("The suite has no name.", mend="ollama-ft suite add NAME --from FILE")
+    if (answer or accept or never) and not question:
+        raise BadInput(
+            "-a, --accept and --never say what is right for one question, and there is no -q.",
+            mend='give -q "…"; in a file they are "answer", "accept" and "must_not_say"',
+        )
     rows, source = stage.gather(
         context.db,
         context.home,

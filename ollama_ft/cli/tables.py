@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -43,6 +44,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
 def print_json(body: Mapping[str, object]) -> None:
     """Print one JSON object, with the version of its form."""
     click.echo(json.dumps({"schema": SCHEMA} | dict(body), ensure_ascii=False, indent=2))
+
+
+def plain(text: str) -> str:
+    """Somebody's text without characters that would move the cursor or colour the screen."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 
 
 def size(count: int | None) -> str:

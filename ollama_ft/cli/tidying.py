@@ -9,12 +9,13 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.reading import reading_options
-from ollama_ft.cli.tables import as_json, print_json, short, table
+from ollama_ft.cli.tables import as_json, plain, print_json, short, table
 
 if TYPE_CHECKING:
     from ollama_ft.core.conversation import Conversation
     from ollama_ft.kinds.cleaning import Counts
     from ollama_ft.kinds.containers import Reading
+    from ollama_ft.kinds.differences import Difference
 
 
 RULES = ("duplicates", "near", "conflicts", "leaks", "long", "personal")
@@ -39,7 +40,8 @@ def clean_command(
 ) -> None:
     """Drop, redact and repair rows, into a new file or revision.
 
-    What is read stays as it is. Each change stands with its reason in FILE.clean.changes.jsonl.
+    What is read stays as it is. Each change stands with its reason in FILE.clean.changes.jsonl; of
+    a family's data, in the file that is named at the end.
 
     \b
       ollama-ft data clean faq.csv                      → faq.clean.jsonl
@@ -52,27 +54,29 @@ def clean_command(
     from ollama_ft.core import refs
     from ollama_ft.kinds.cleaning import changes_path, clean_files
 
+    needs_files(files, reading, out)
     found = refs.family(context.db, family) if family or not files else None
+    out = out or (Path(f"{files[0].stem}.clean.jsonl") if files else None)
+    changes = changes_path(out) if out else None
     if found is None:
-        out = out or Path(f"{files[0].stem}.clean.jsonl")
+        assert out is not None, "there are files"
         counts, made = clean_files(files, out, reading, keep), str(out)
     else:
         with context.home.lock(found.name), context.workshop() as shop:
             against = tidy.against(shop, found)
-            if files:
-                out = out or Path(f"{files[0].stem}.clean.jsonl")
+            if out:
                 counts, made = clean_files(files, out, reading, keep, against), str(out)
             else:
-                counts, revision = tidy.clean(shop.db, shop.home, found, keep, against)
+                counts, revision, changes = tidy.clean(shop.db, shop.home, found, keep, against)
                 made = f"{found.name}'s data {short(revision.digest)}"
     if as_json:
-        changes = str(changes_path(out)) if out else None
-        print_json({"made": made, "changes": changes} | asdict(counts))
+        told = None if changes is None else str(changes)
+        print_json({"made": made, "changes": told} | asdict(counts))
         return
     _print_counts(counts)
     click.echo(f"\n{counts.stayed:,} of {counts.came:,} rows stay: {made}")
-    if out:
-        click.echo(f"every change, with its reason: {changes_path(out)}")
+    if changes:
+        click.echo(f"every change, with its reason: {changes}")
 
 
 def _print_counts(counts: "Counts") -> None:
@@ -90,14 +94,27 @@ def _print_counts(counts: "Counts") -> None:
 @click.command("diff")
 @click.argument("before")
 @click.argument("after")
-@click.option("-n", "count", default=5, show_default=True, help="How many rows of each kind.")
+@reading_options
+@click.option(
+    "-n",
+    "count",
+    default=5,
+    type=click.IntRange(0),
+    show_default=True,
+    help="How many rows of each kind.",
+)
 @as_json
 @pass_context
-def diff_command(context: Context, before: str, after: str, count: int, as_json: bool) -> None:
+def diff_command(
+    context: Context, before: str, after: str, reading: "Reading", count: int, as_json: bool
+) -> None:
     """Show what AFTER has and BEFORE has not: files, families, revisions.
+
+    Rows that are not fit are counted and left out.
 
     \b
       ollama-ft data diff faq.jsonl faq.clean.jsonl
+      ollama-ft data diff faq.csv faq.clean.jsonl --map question=Frage,answer=Antwort
       ollama-ft data diff support~1 support      the newest revision and the one before
     """
     from dataclasses import asdict
@@ -105,19 +122,34 @@ def diff_command(context: Context, before: str, after: str, count: int, as_json:
     from ollama_ft import tidy
     from ollama_ft.kinds.differences import differ
 
-    found = differ(*(tidy.resolve(context.db, context.home, name) for name in (before, after)))
+    unfit: list[list[object]] = [[], []]
+    found = differ(
+        *(
+            tidy.resolve(context.db, context.home, name, reading, bad.append)
+            for name, bad in zip((before, after), unfit, strict=True)
+        )
+    )
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(found) | {"unfit": {"before": len(unfit[0]), "after": len(unfit[1])}})
         return
-    kinds = ("same", "added", "removed", "answered", "moved")
+    kinds = ("same", "added", "removed", "answered", "moved", "changed")
     click.echo(", ".join(f"{getattr(found, kind):,} {kind}" for kind in kinds))
-    for sign, questions in (("+", found.first_added), ("-", found.first_removed)):
-        for question in questions[:count]:
-            click.echo(f"{sign} {question}")
+    for name, bad in zip((before, after), unfit, strict=True):
+        if bad:
+            click.echo(f"{len(bad):,} rows of {name} are not fit: ollama-ft data check {name}")
+    _print_rows(found, count)
+
+
+def _print_rows(found: "Difference", count: int) -> None:
+    for sign, texts in (("+", found.first_added), ("-", found.first_removed)):
+        for text in texts[:count]:
+            click.echo(f"{sign} {plain(text)}")
     for answered in found.first_answered[:count]:
-        click.echo(f"~ {answered.question}\n    - {answered.before}\n    + {answered.after}")
-    for moved in found.first_moved[:count]:
-        click.echo(f"> {moved}")
+        sides = f"    - {answered.before}\n    + {answered.after}"
+        click.echo(plain(f"~ {answered.question}\n{sides}"))
+    for sign, texts in ((">", found.first_moved), ("*", found.first_changed)):
+        for text in texts[:count]:
+            click.echo(f"{sign} {plain(text)}")
 
 
 @click.command("augment")
@@ -125,8 +157,15 @@ def diff_command(context: Context, before: str, after: str, count: int, as_json:
 @reading_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Else FILE.more.jsonl.")
 @click.option("--family", help="Without files: the family whose data grows.")
-@click.option("--typos", default=0, help="Mistyped copies of each question.")
-@click.option("--paraphrases", default=0, help="Other ways to ask each, by --model.")
+@click.option(
+    "--typos", default=0, type=click.IntRange(0), help="Mistyped copies of each question."
+)
+@click.option(
+    "--paraphrases",
+    default=0,
+    type=click.IntRange(0),
+    help="Other ways to ask each, by --model.",
+)
 @click.option("--model", help="Who puts questions in other words: any model of the runtime.")
 @click.option("--seed", default=0, show_default=True)
 @as_json
@@ -159,6 +198,7 @@ def augment_command(
 
     if bool(paraphrases) != (model is not None) or not typos + paraphrases:
         raise BadInput("Say what to make: --typos N, or --paraphrases N with --model NAME.")
+    needs_files(files, reading, out)
     found = None if files else refs.family(context.db, family)
     target = _free(out or Path(f"{files[0].stem}.more.jsonl")) if files else None
     with context.home.lock(found.name) if found else nullcontext():
@@ -169,17 +209,34 @@ def augment_command(
             with context.workshop() as shop:
                 more, refused = tidy.paraphrase(shop, rows, paraphrases, model)
                 made += more
+        grown = tidy.grown(rows, made)
+        added, left = len(grown) - len(rows), len(rows) + len(made) - len(grown)
         if found:
-            revision = tidy.revise(context.db, context.home, found, made, "augmented")
+            revision = tidy.revise(context.db, context.home, found, grown, {"augmented": added})
             where = f"{found.name}'s data {short(revision.digest)}"
         else:
-            where = _write(target, [*rows, *made])
+            where = _write(target, grown)
     if as_json:
-        print_json({"made": len(made), "refused": refused, "out": where})
+        print_json({"made": added, "left_out": left, "refused": refused, "out": where})
         return
-    click.echo(f"{len(made):,} rows made of {len(rows):,}, all to learn from: {where}")
+    click.echo(f"{added:,} rows made of {len(rows):,}, all to learn from: {where}")
+    if left:
+        click.echo(f"{left:,} left out: there already, or near to what is only asked")
     if refused:
         click.echo(f"{refused:,} of the model's were left out: other numbers, script or length")
+
+
+def needs_files(files: Sequence[Path], reading: "Reading", out: Path | None = None) -> None:
+    """Raise BadInput for options that only mean something where files are given."""
+    from ollama_ft.core.errors import BadInput
+
+    names = {"-o": out, "--format": reading.format, "--map": reading.columns}
+    given = [name for name, value in [*names.items(), ("--query", reading.query)] if value]
+    if given and not files:
+        raise BadInput(
+            f"{' and '.join(given)} says how a file is read or called, and no file is given.",
+            mend="give files, or leave it out: a family's data becomes a new revision",
+        )
 
 
 def _write(target: Path | None, rows: "Sequence[Conversation]") -> str:

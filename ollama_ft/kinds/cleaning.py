@@ -7,26 +7,29 @@ is ever changed where it stands.
 
 import json
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import IO
 
-from ollama_ft.core.conversation import Conversation, Message
+from ollama_ft.core.conversation import Conversation
 from ollama_ft.core.errors import Conflict
 from ollama_ft.core.files import write_atomic
-from ollama_ft.kinds.containers import Reading, parts
-from ollama_ft.kinds.formats import read_part
-from ollama_ft.kinds.personal import Memory, find, redact
-from ollama_ft.kinds.repairs import repaired
-from ollama_ft.kinds.report import BATCH, UNRENDERED, Against, Placed
-from ollama_ft.kinds.scan import DUPLICATE, REPLACED, Place, Scan
+from ollama_ft.kinds.containers import Part, Reading, parts_of
+from ollama_ft.kinds.formats import BadRow, read_part
+from ollama_ft.kinds.personal import Memory, redact
+from ollama_ft.kinds.repairs import in_all_texts, repaired
+from ollama_ft.kinds.report import BATCH, UNRENDERED, Against, Placed, personal_kinds
+from ollama_ft.kinds.scan import DUPLICATE, REPLACED, Place, Scan, joined
 from ollama_ft.kinds.spool import Spool
 
 # What may be dropped or redacted, by the name that --keep takes.
 RULES = ("duplicates", "near", "conflicts", "leaks", "long", "personal")
 DROPPED, REDACTED, REPAIRED = "dropped", "redacted", "repaired"
+LEAKS = "asked in a suite"
+JOINED = "given the split or texts of the same row, which was dropped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +67,25 @@ class Cleaning:
         self._scan = Scan()
         self._rows = Spool()  # canonical lines, repaired and redacted
         self._done = Spool()  # for each row its changes, as JSON
+        self._brings = bytearray()  # whether a row has a split or texts that its twin may lack
         self._bad: list[Change] = []
         self._verdicts: dict[int, str] = {}  # row → why it goes: leaks and lengths
         self._batch: list[Conversation] = []
 
-    def take_file(self, path: Path, reading: Reading | None) -> None:
+    def take_file(self, part: Part) -> None:
         """Put in all rows of a file. Raises BadInput if it cannot be read as a whole."""
-        for part in parts(path, reading):
-            mended: list[str] = []
+        mended: list[str] = []
 
-            def mend(row: Conversation, mended: list[str] = mended) -> Conversation:
-                better, mended[:] = repaired(row)
-                return better
+        def mend(row: Conversation) -> Conversation:
+            better, mended[:] = repaired(row)
+            return better
 
-            name = part.path.name
-            for number, row in read_part(part, lambda e: self._refuse(str(e)), mend):
-                self.take((Place(file=name, number=number), row), mended)
+        def refuse(bad: BadRow) -> None:
+            at = str(Place(file=part.called, number=bad.number))
+            self._bad.append(Change(at=at, action=DROPPED, reason=bad.kind))
+
+        for number, row in read_part(part, refuse, mend):
+            self.take((Place(file=part.called, number=number), row), mended)
 
     def take_rows(self, rows: Iterable[Conversation]) -> None:
         """Put in rows that are frozen already; they are named by their place from 1."""
@@ -95,6 +101,7 @@ class Cleaning:
             row, kinds = _redacted(row)
         self._scan.add(at, row)
         self._rows.append(row.line)
+        self._brings.append(bool(row.split or row.accept or row.passages))
         self._done.append(json.dumps([list(mended), kinds]) if mended or kinds else "")
         self._batch.append(row)
         if len(self._batch) == BATCH:
@@ -103,7 +110,7 @@ class Cleaning:
     def finish(self, write: Callable[[str], object], tell: Callable[[Change], object]) -> Counts:
         """Write the canonical line of each row that stays; tell of every change. In their order."""
         self._judge()
-        reasons = self._reasons()
+        twins, reasons = self._twins(), self._reasons()
         dropped: Counter[str] = Counter(change.reason for change in self._bad)
         redacted: Counter[str] = Counter()
         mended: Counter[str] = Counter()
@@ -111,12 +118,14 @@ class Cleaning:
             tell(change)
         for index, line in enumerate(self._rows):
             at = str(self._scan.place(index))
-            if reason := reasons(index):
+            whole = self._joined(index, twins[index]) if index in twins else line
+            if reason := reasons(index, whole):
                 dropped[reason.partition(":")[0]] += 1
                 tell(Change(at=at, action=DROPPED, reason=reason))
                 continue
-            write(line)
+            write(whole)
             repairs, kinds = json.loads(self._done[index] or "[[], []]")
+            repairs += [JOINED] if whole != line else []
             mended.update(repairs)
             redacted.update(kinds)
             for name in repairs:
@@ -132,12 +141,6 @@ class Cleaning:
             repaired=dict(mended.most_common()),
         )
 
-    def _refuse(self, fault: str) -> None:
-        at, _, rest = fault.partition(", row ")
-        number, _, what = rest.partition(" ")
-        reason = what.rstrip(".").partition(" (")[0]
-        self._bad.append(Change(at=f"{at}, row {number}", action=DROPPED, reason=reason))
-
     def _judge(self) -> None:
         """Look for leaks and lengths among the rows that are waiting."""
         start = len(self._rows) - len(self._batch)
@@ -146,7 +149,7 @@ class Cleaning:
         if self._against.asked and "leaks" not in self._keep:
             for leak in self._against.asked.leaks(rows):
                 if leak.way != "meaning":  # a guess is told by check, never acted on
-                    self._verdicts[start + learned[leak.row]] = f"asked in a suite: {leak.way}"
+                    self._verdicts[start + learned[leak.row]] = f"{LEAKS}: {leak.way}"
         limit = self._against.limit
         if limit and "long" not in self._keep:
             for i, count in enumerate(limit.tokens(self._batch)):
@@ -154,18 +157,35 @@ class Cleaning:
                     self._verdicts.setdefault(start + i, f"too long: over {limit.most} tokens")
         self._batch = []
 
-    def _reasons(self) -> Callable[[int], str]:
-        """Why a row goes; "" if it stays."""
+    def _twins(self) -> dict[int, list[int]]:
+        """For each standing row the rows that are dropped for it, if one of them brings a thing."""
+        gone = {DUPLICATE: "duplicates", REPLACED: "conflicts"}
+        found: defaultdict[int, list[int]] = defaultdict(list)
+        for index, state in enumerate(self._scan.state):
+            if state in gone and gone[state] not in self._keep:
+                found[self._scan.roots[index]].append(index)
+        return {root: twins for root, twins in found.items() if any(self._brings[i] for i in twins)}
+
+    def _joined(self, index: int, twins: Sequence[int]) -> str:
+        """The row's line with what its twins bring, as freezing them all would join them."""
+        lines = (self._rows[i] for i in sorted([index, *twins]))
+        return reduce(joined, (Conversation.from_json(json.loads(line)) for line in lines)).line
+
+    def _reasons(self) -> Callable[[int, str], str]:
+        """Why a row goes, given its line; "" if it stays."""
         scan = self._scan
         near = array("q", range(len(scan)))
-        if "near" not in self._keep:
-            for row, earlier in scan.near():
-                near[row] = earlier
+        heirs: dict[int, int] = {}  # a row that goes for itself → the first near one that stays
+        for row, earlier in () if "near" in self._keep else scan.near():
+            if earlier in self._verdicts and row not in self._verdicts:
+                earlier = heirs.setdefault(earlier, row)
+            near[row] = earlier
 
-        def reason(index: int) -> str:
+        def reason(index: int, line: str) -> str:
             state, twin = scan.state[index], scan.twin[index]
-            if index in self._verdicts:
-                return self._verdicts[index]
+            verdict = self._verdicts.get(index, "")
+            if verdict and not (verdict.startswith(LEAKS) and _is_test(line)):
+                return verdict
             if state == DUPLICATE and "duplicates" not in self._keep:
                 return f"the same row again: {scan.place(twin)}"
             if state == REPLACED and "conflicts" not in self._keep:
@@ -197,8 +217,8 @@ def clean_files(
                 mend=f"ollama-ft data clean … -o {out.stem}-2.jsonl",
             )
     cleaning = Cleaning(keep, against)
-    for path in files:
-        cleaning.take_file(path, reading)
+    for part in parts_of(files, reading):
+        cleaning.take_file(part)
     counts: list[Counts] = []
 
     def write(changes: IO[bytes]) -> None:
@@ -214,6 +234,11 @@ def clean_files(
 
     write_atomic(told, write)
     return counts[0]
+
+
+def _is_test(line: str) -> bool:
+    # What is only asked in the test gives no suite's question away.
+    return bool(json.loads(line).get("split") == "test")
 
 
 def changes_path(out: Path) -> Path:
@@ -234,18 +259,11 @@ def clean_lines(
 
 
 def _redacted(row: Conversation) -> tuple[Conversation, list[str]]:
-    """The row with placeholders for personal data, the same in all its turns; what was found."""
-    texts = [message.content for message in row.messages] + [*row.accept]
-    kinds = sorted(set(_kinds(texts)))
+    """The row with placeholders for personal data, the same in all its texts; what was found."""
+    kinds = personal_kinds(row)
     if not kinds:
         return row, []
     memory = Memory()
-    for text in texts:
+    for text in (*(message.content for message in row.messages), *row.accept, *row.passages):
         memory.see(text)
-    turns = tuple(Message(role=m.role, content=redact(m.content, memory)) for m in row.messages)
-    accept = tuple(redact(text, memory) for text in row.accept)
-    return replace(row, messages=turns, accept=accept), kinds
-
-
-def _kinds(texts: Iterable[str]) -> Iterator[str]:
-    return (span.kind for text in texts for span in find(text))
+    return in_all_texts(row, lambda text: redact(text, memory)), kinds

@@ -4,8 +4,10 @@ A container is two plain functions behind a name: `matches` says by name and fir
 file is one, `rows` yields its rows as they stand. What the rows mean, kinds/formats says.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ollama_ft.core.errors import BadInput, NotFound
@@ -45,6 +47,12 @@ class Part(Reading):
 
     path: Path
     reshape: Reshape | None = None  # what makes a row of another kind one of `format`
+    name: str = ""  # what it is called; else by its file's name
+
+    @property
+    def called(self) -> str:
+        """What messages and reports call the file."""
+        return self.name or self.path.name
 
 
 def parts(path: Path, reading: Reading | None = None) -> list[Part]:
@@ -62,11 +70,27 @@ def parts(path: Path, reading: Reading | None = None) -> list[Part]:
         how = reading or Reading()
         found = [Part(path=path, format=how.format, columns=how.columns, query=how.query)]
     for part in found:
-        if not part.path.exists():
-            raise NotFound(
-                f"{part.path} does not exist.", mend="give a file with questions and answers"
-            )
+        _check_readable(part.path)
     return found
+
+
+def _check_readable(path: Path) -> None:
+    if not path.exists():
+        raise NotFound(f"{path} does not exist.", mend="give a file with questions and answers")
+    if not (path.is_file() or path.is_dir()):
+        # It is read more than once: to find out what it is, then row by row.
+        raise BadInput(f"{path} is a pipe or a device.", mend="write it to a file first")
+    if not os.access(path, os.R_OK):
+        raise BadInput(f"{path} may not be read by you.", mend=f"chmod u+r {path}")
+
+
+def parts_of(paths: Iterable[Path], reading: Reading | None = None) -> list[Part]:
+    """The files that all of `paths` stand for; two of one name are called by their paths."""
+    found = [part for path in paths for part in parts(path, reading)]
+    often = Counter(part.path.name for part in found)
+    return [
+        replace(part, name=str(part.path)) if often[part.path.name] > 1 else part for part in found
+    ]
 
 
 def raw_rows(part: Part) -> Raw:
@@ -119,7 +143,8 @@ def parse_columns(texts: tuple[str, ...]) -> dict[str, str]:
 
 OURS = (
     *("question", "answer", "instruction", "input", "output", "system", "history"),
-    *("prompt", "completion", "messages", "conversations", "split", "accept", "tags", "source"),
+    *("prompt", "completion", "messages", "conversations", "split", "accept", "must_not_say"),
+    *("cluster", "passages", "tags", "source"),
 )
 
 

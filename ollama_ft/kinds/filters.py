@@ -55,9 +55,9 @@ def _fault_of_text(conversation: Conversation) -> str:
         if bad := _bad_character(message.content):
             return f"has {bad} in its {kind}"
     marks = (*conversation.must_not_say, *conversation.tags, conversation.source)
-    for text in (*conversation.accept, *marks, conversation.cluster):
+    for text in (*conversation.accept, *conversation.passages, *marks, conversation.cluster):
         if bad := _bad_character(text):
-            return f'has {bad} in its "accept", "must_not_say", "tags", "cluster" or "source"'
+            return f"has {bad} in one of its {MARKS}"
     if not all(text.strip() for text in conversation.accept):
         return 'has an empty text in its "accept", which any answer would contain'
     if not all(text.strip() for text in conversation.must_not_say):
@@ -65,6 +65,7 @@ def _fault_of_text(conversation: Conversation) -> str:
     return ""
 
 
+MARKS = '"accept", "must_not_say", "passages", "tags", "cluster" and "source"'
 _HALF = re.compile("[\ud800-\udfff]")
 
 

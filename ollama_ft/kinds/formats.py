@@ -6,6 +6,7 @@ out by looking at its first rows; all of its rows must be of that one format.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -35,10 +36,30 @@ class Format:
 
 
 class RowFault(ValueError):
-    """What is wrong with a row, as the end of "row 7 …". Never leaves this room."""
+    """What is wrong with a row, as the end of "row 7 …". Never leaves this room.
+
+    Where `what` has a {}, `value` is shown, which stands in the file. `kind` is without it.
+    """
+
+    def __init__(self, what: str, value: object = None) -> None:
+        super().__init__(what.replace("{}", _cut(repr(value))))
+        self.kind = re.sub(r" \([^)]*\)", "", re.sub(r"\d+", "…", what.replace("{}", "…")))
 
 
-OnBad = Callable[[BadInput], None]
+class BadRow(BadInput):
+    """A row that is not fit: where it stands, and what is wrong without a word of its text."""
+
+    def __init__(self, name: str, number: int, fault: RowFault) -> None:
+        mend = f"correct row {number} or take it out of {name}, then run the command again"
+        super().__init__(f"{name}, row {number} {fault}.", mend=mend)
+        self.number, self.kind = number, fault.kind
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+OnBad = Callable[[BadRow], None]
 Mend = Callable[[Conversation], Conversation]  # what is set right before a row is judged
 
 
@@ -61,14 +82,14 @@ def read_part(
     part: Part, on_bad: OnBad | None = None, mend: Mend | None = None
 ) -> Iterator[Numbered]:
     """The same for one file of which more is known (see containers.Part); `mend` repairs rows."""
-    path, rows = part.path, raw_rows(part)
+    rows = raw_rows(part)
     first = list(islice(rows, LOOK))
-    kind = _named(part.format) if part.format else _found_out(path, first)
+    kind = _named(part.format) if part.format else _found_out(part.path, first)
     for number, row in chain(first, rows):
         try:
             yield number, _parse(kind, row, mend)
         except RowFault as error:
-            bad = BadInput(f"{path.name}, row {number} {error}.", mend=_mend(path, number))
+            bad = BadRow(part.called, number, error)
             if on_bad is None:
                 raise bad from error
             on_bad(bad)
@@ -79,10 +100,6 @@ def find_format(part: Part) -> str:
     if part.format:
         return _named(part.format).name
     return _found_out(part.path, list(islice(raw_rows(part), LOOK))).name
-
-
-def _mend(path: Path, number: int) -> str:
-    return f"correct row {number} or take it out of {path.name}, then run the command again"
 
 
 def _named(name: str) -> Format:
@@ -124,7 +141,7 @@ def _parse(kind: Format, row: object, mend: Mend | None) -> Conversation:
     if isinstance(row, FileFault):
         raise RowFault(row.what)
     if not isinstance(row, dict):
-        raise RowFault(f"is no JSON object but {str(row)[:40]!r}")
+        raise RowFault("is no JSON object but {}", row)
     if not kind.matches(row):
         for other in (loaded.thing for loaded in collect("formats").values()):
             if other.matches(row):
@@ -142,11 +159,10 @@ def _with_fields(conversation: Conversation, row: Row) -> Conversation:
     """The conversation with the optional fields that any format may carry.
 
     Other people's "tags", "source" and "passages" may be anything; ours are texts, and the rest is
-    let be. A
-    "split", "accept" or "must_not_say" that is not understood would change what is measured: that
-    is a fault.
+    let be. A "split", "cluster", "accept" or "must_not_say" that is not understood would change
+    what is measured: that is a fault.
     """
-    source, cluster = row.get("source"), row.get("cluster")
+    source = row.get("source")
     return replace(
         conversation,
         split=_split(row.get("split")),
@@ -154,9 +170,22 @@ def _with_fields(conversation: Conversation, row: Row) -> Conversation:
         tags=_texts(row, "tags") if _is_texts(row.get("tags")) else (),
         source=source if isinstance(source, str) else "",
         must_not_say=_texts(row, "must_not_say"),
-        cluster=cluster if isinstance(cluster, str) else "",
+        cluster=_cluster(row.get("cluster")),
         passages=_texts(row, "passages") if _is_texts(row.get("passages")) else (),
     )
+
+
+def _cluster(value: object) -> str:
+    # Tables number their clusters; a number with a missing one among them comes as 7.0.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or value != value:
+        return ""
+    if not isinstance(value, str):
+        raise RowFault('has the "cluster" {}, which is neither a text nor a number', value)
+    return value
 
 
 def _split(value: object) -> str | None:
@@ -164,7 +193,7 @@ def _split(value: object) -> str | None:
         return None
     names = {name: name for name in SPLITS} | dict.fromkeys(("valid", "val", "dev"), "validation")
     if not isinstance(value, str) or value.lower() not in names:
-        raise RowFault(f'has the split {value!r}; "split" is one of {", ".join(SPLITS)}')
+        raise RowFault(f'has the split {{}}; "split" is one of {", ".join(SPLITS)}', value)
     return names[value.lower()]
 
 
@@ -273,16 +302,21 @@ def _turn(turn: object, number: int) -> tuple[str, str] | None:
     """(role, content) of one turn; None if it is a tool's."""
     if not isinstance(turn, dict):
         raise RowFault(f"has a turn {number} that is no JSON object")
-    named = turn.get("from", turn.get("role"))
+    named = _first(turn, "from", "role")
     role = _ROLE.get(named.lower()) if isinstance(named, str) else None
     if role is None:
         known = ", ".join(a for r in ("user", "assistant", "system") for a in _ROLES[r])
-        raise RowFault(f"has the role {named!r} in turn {number}; known are {known}")
-    content = turn.get("value", turn.get("content"))
+        raise RowFault(f"has the role {{}} in turn {number}; known are {known}", named)
+    content = _first(turn, "value", "content")
     calls = bool(turn.get("tool_calls") or turn.get("function_call"))
     if role == "tool" or (calls and not content):
         return None
     return role, _content(content, number)
+
+
+def _first(turn: Row, *keys: str) -> object:
+    # Parquet gives every turn all keys that any turn has: those that it has not are None.
+    return next((turn[key] for key in keys if turn.get(key) is not None), None)
 
 
 def _content(content: object, number: int) -> str:
@@ -299,7 +333,7 @@ def _part(part: object, number: int) -> str:
     if isinstance(text, str):
         return text
     kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-    raise RowFault(f"has {kind!r} in turn {number}; only text can be learned")
+    raise RowFault(f"has {{}} in turn {number}; only text can be learned", kind)
 
 
 def _conversation(turns: list[tuple[str, str]]) -> Conversation:

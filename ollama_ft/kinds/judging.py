@@ -116,6 +116,8 @@ def read(text: str, *, first_shown_first: bool) -> tuple[str, str]:
     try:
         said = json.loads(text)
         letter, reason = said["verdict"], str(said.get("reason", ""))
+        # "\ud83d" alone is JSON, and no text that the catalog can hold.
+        reason = reason.encode("utf-8", "replace").decode()
     except (ValueError, TypeError, KeyError, AttributeError):
         return "none", text[:240]
     plain = {"A": "first", "B": "second", "tie": "tie"}.get(str(letter), "none")

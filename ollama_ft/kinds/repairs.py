@@ -29,14 +29,18 @@ def repaired(row: Conversation) -> tuple[Conversation, tuple[str, ...]]:
     return row, tuple(done)
 
 
+def in_all_texts(row: Conversation, change: Callable[[str], str]) -> Conversation:
+    """The row with this change in every turn, accepted text and passage."""
+    return replace(
+        row,
+        messages=tuple(Message(role=m.role, content=change(m.content)) for m in row.messages),
+        accept=tuple(map(change, row.accept)),
+        passages=tuple(map(change, row.passages)),
+    )
+
+
 def _each(change: Callable[[str], str]) -> Repair:
-    """The repair that makes this change in every turn."""
-
-    def repair(row: Conversation) -> Conversation:
-        turns = tuple(Message(role=m.role, content=change(m.content)) for m in row.messages)
-        return replace(row, messages=turns)
-
-    return repair
+    return lambda row: in_all_texts(row, change)
 
 
 def _without_thoughts(row: Conversation) -> Conversation:

@@ -1,6 +1,5 @@
 """What is in a dataset: the figures behind `data check`."""
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from statistics import median_low
 
 from ollama_ft.core.conversation import SPLITS, Conversation
-from ollama_ft.kinds.containers import Reading, parts
+from ollama_ft.kinds.containers import Reading, parts_of
 from ollama_ft.kinds.filters import script
 from ollama_ft.kinds.formats import find_format, read_part
 from ollama_ft.kinds.languages import Sample
@@ -94,22 +93,28 @@ def check(
 
     Raises BadInput if a file as a whole cannot be read.
     """
-    faults: list[str] = []
-    read = [part for path in files for part in parts(path, reading)]
-    formats = {part.path.name: find_format(part) for part in read}
+    bad = _Finds()
+    read = parts_of(files, reading)
+    formats = {part.called: find_format(part) for part in read}
 
     def rows() -> Iterator[Placed]:
         for part in read:
-            for number, row in read_part(part, lambda e: faults.append(str(e))):
-                yield Place(file=part.path.name, number=number), row
+            for number, row in read_part(part, lambda fault: bad.add(str(fault), fault.kind)):
+                yield Place(file=part.called, number=number), row
 
-    return _report(rows(), formats, faults, against)
+    return _report(rows(), formats, bad, against)
 
 
 def summarise(rows: Iterable[Conversation], against: Against | None = None) -> Report:
     """Report on rows that are frozen already; they are named by their place from 1."""
     placed = ((Place(file="", number=n), row) for n, row in enumerate(rows, start=1))
-    return _report(placed, {}, [], against)
+    return _report(placed, {}, _Finds(), against)
+
+
+def personal_kinds(row: Conversation) -> list[str]:
+    """The kinds of personal data in a row's turns, accepted texts and passages, sorted."""
+    texts = (*(message.content for message in row.messages), *row.accept, *row.passages)
+    return sorted({span.kind for text in texts for span in find_personal(text)})
 
 
 class _Finds:
@@ -163,9 +168,8 @@ class _Tally:
         self.sources[row.source or at.file or "-"] += 1
         self.questions.append(len(row.question))
         self.answers.append(len(row.answer))
-        kinds = {span.kind for message in row.messages for span in find_personal(message.content)}
-        if kinds:
-            self.personal.add(f"{at}: {', '.join(sorted(kinds))}", *sorted(kinds))
+        if kinds := personal_kinds(row):
+            self.personal.add(f"{at}: {', '.join(kinds)}", *kinds)
         self._batch.append((at, row))
         if len(self._batch) == BATCH:
             self.flush()
@@ -188,7 +192,7 @@ class _Tally:
 
 
 def _report(
-    rows: Iterable[Placed], formats: dict[str, str], faults: list[str], against: Against | None
+    rows: Iterable[Placed], formats: dict[str, str], bad: _Finds, against: Against | None
 ) -> Report:
     tally = _Tally(against or Against())
     for at, row in rows:
@@ -200,7 +204,7 @@ def _report(
     return Report(
         formats=formats,
         rows=len(scan),
-        bad=_bad(faults),
+        bad=bad.found(),
         duplicates=_joined(scan, DUPLICATE, "repeats"),
         conflicts=_joined(scan, REPLACED, "is answered otherwise in"),
         near=_pairs(scan, scan.near(), "is nearly"),
@@ -219,15 +223,6 @@ def _report(
         languages=tally.languages.shares(),
         sources=dict(tally.sources.most_common()),
     )
-
-
-def _bad(faults: list[str]) -> Found:
-    finds = _Finds()
-    for fault in faults:
-        # "faq.jsonl, row 7 has an empty answer." → "has an empty answer"; quoted values out
-        kind = re.sub(r"^.*?, row \d+ ", "", fault).rstrip(".")
-        finds.add(fault, re.sub(r"\d+|'.*'", "…", kind))
-    return finds.found()
 
 
 def _joined(scan: Scan, state: int, verb: str) -> Found:

@@ -7,7 +7,7 @@ million rows are no more trouble than a thousand; what it took is printed by ben
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ollama_ft.core.conversation import SPLITS, Conversation
@@ -29,11 +29,27 @@ class Place:
         return f"{self.file}, row {self.number}" if self.file else f"row {self.number}"
 
 
+def joined(earlier: Conversation, later: Conversation) -> Conversation:
+    """The one row that becomes of two that ask the same in the same context.
+
+    Where both answer the same, the earlier one with what the later one brings; else the later one.
+    """
+    split = later.split or earlier.split
+    if earlier.answer_key != later.answer_key:
+        return replace(later, split=split)
+    return replace(
+        earlier,
+        split=split,
+        accept=later.accept or earlier.accept,
+        passages=later.passages or earlier.passages,
+    )
+
+
 class Scan:
     """Rows in the order in which they came, by index from 0.
 
-    Rows that ask the same in the same context are joined as stages/dataset.build joins them: an
-    equal answer makes the later row a duplicate; another answer replaces the earlier row.
+    Rows that ask the same in the same context are one row (see `joined`): an equal answer makes
+    the later one a duplicate; another answer replaces the earlier one.
     """
 
     def __init__(self) -> None:
@@ -97,6 +113,17 @@ class Scan:
     def with_state(self, state: int) -> Iterator[int]:
         """The rows of which this became."""
         return (index for index, found in enumerate(self.state) if found == state)
+
+    @cached_property
+    def roots(self) -> Sequence[int]:
+        """For each row the standing one that it was joined to; itself if it stands."""
+        found = array("q", range(len(self)))
+        for index in reversed(range(len(self))):  # what replaces a row came after it
+            if self.state[index] == REPLACED:
+                found[index] = found[self.twin[index]]
+        for index in self.with_state(DUPLICATE):
+            found[index] = found[self.twin[index]]
+        return found
 
     @cached_property
     def standing(self) -> Sequence[int]:

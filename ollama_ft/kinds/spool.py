@@ -5,6 +5,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import overload
 
+from ollama_ft.core.errors import OutOfResources
+
 
 class Spool(Sequence[str]):
     """A list of texts that only grows. Takes 8 bytes of memory a text; the texts lie in a
@@ -17,11 +19,14 @@ class Spool(Sequence[str]):
 
     def append(self, text: str) -> None:
         """Add one text at the end."""
-        if self._reading:
-            self._file.seek(0, 2)
-            self._reading = False
         content = text.encode("utf-8", "surrogatepass")
-        self._file.write(content)
+        try:
+            if self._reading:
+                self._file.seek(0, 2)
+                self._reading = False
+            self._file.write(content)
+        except OSError as error:
+            raise _full(error) from error
         self._ends.append(self._ends[-1] + len(content))
 
     def __len__(self) -> int:
@@ -35,8 +40,11 @@ class Spool(Sequence[str]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         place = range(len(self))[index]
-        self._reading = True
-        self._file.seek(self._ends[place])
+        try:
+            self._reading = True
+            self._file.seek(self._ends[place])  # what is still to be written is written now
+        except OSError as error:
+            raise _full(error) from error
         content = self._file.read(self._ends[place + 1] - self._ends[place])
         return content.decode("utf-8", "surrogatepass")
 
@@ -50,6 +58,14 @@ class Spool(Sequence[str]):
     def close(self) -> None:
         """Give the disk back at once."""
         self._file.close()
+
+
+def _full(error: OSError) -> OutOfResources:
+    return OutOfResources(
+        f"Texts are kept in {tempfile.gettempdir()} while they are looked at, and it takes no "
+        f"more: {error.strerror}.",
+        mend="give a folder on a larger disk: TMPDIR=/var/tmp ollama-ft data …",
+    )
 
 
 class Picked(Sequence[str]):

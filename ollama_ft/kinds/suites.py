@@ -49,7 +49,7 @@ def make_suite(
     Raises BadInput if the kind is none of KINDS.
     """
     if kind not in KINDS:
-        raise BadInput(f"{kind!r} is no kind of suite. Kinds: {', '.join(KINDS)}.")
+        raise BadInput(f"{kind!r} is no kind of suite.", mend=f"--kind {'|'.join(KINDS)}")
     once = {row.prompt_key: row for row in rows}
     ordered = tuple(sorted(once.values(), key=lambda row: row.digest))
     return Suite(name=name, kind=kind, family=family, questions=ordered, source=source)

@@ -35,6 +35,7 @@ def csv_rows(path: Path, delimiter: str = "") -> Rows:
         number = 1
         try:
             head = [name.strip() for name in next(rows, [])]
+            _check_head(path, head)
             for number, cells in enumerate(rows, start=2):
                 if any(cells):
                     yield number, _named(head, cells)
@@ -43,6 +44,15 @@ def csv_rows(path: Path, delimiter: str = "") -> Rows:
                 f"{path.name}, row {number + 1} (line {rows.line_num}) is not CSV: {error}.",
                 mend=f"put cells with quotes or line breaks in double quotes in {path.name}",
             ) from error
+
+
+def _check_head(path: Path, head: list[str]) -> None:
+    # Columns without a name are what spreadsheets leave at the end.
+    if twice := next((name for name in head if name and head.count(name) > 1), ""):
+        raise BadInput(
+            f"{path.name} has two columns that are named {twice[:60]!r}: which one counts?",
+            mend=f"rename or remove one of them in {path.name}",
+        )
 
 
 def _named(head: list[str], cells: list[str]) -> object:
@@ -71,10 +81,11 @@ def arrow_rows(path: Path) -> Rows:
 
     try:
         with pa.memory_map(str(path)) as source:
-            if path.open("rb").read(6) == b"ARROW1":
+            if source.read(6) == b"ARROW1":
                 file = pa.ipc.open_file(source)
                 parts = (file.get_batch(n) for n in range(file.num_record_batches))
             else:
+                source.seek(0)
                 parts = iter(pa.ipc.open_stream(source))
             yield from _batches(parts)
     except (pa.ArrowException, OSError) as error:
@@ -85,9 +96,21 @@ def _batches(batches: Iterator[Any]) -> Rows:
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, BATCH):
-            for row in batch.slice(start, BATCH).to_pylist():
+            for row in _as_python(batch.slice(start, BATCH)):
                 number += 1
                 yield number, row
+
+
+def _as_python(batch: Any) -> list[object]:
+    """The rows of a batch; a FileFault for each with a value that Python cannot have."""
+    try:
+        rows: list[object] = batch.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            what = "is not UTF-8" if isinstance(error, UnicodeError) else f"is unreadable: {error}"
+            return [FileFault(what=what)]
+        return [row for at in range(batch.num_rows) for row in _as_python(batch.slice(at, 1))]
+    return rows
 
 
 def sqlite_rows(path: Path, query: str | None) -> Rows:
@@ -149,6 +172,6 @@ def folder_rows(path: Path) -> Rows:
 
 def _unreadable(path: Path, what: str, error: Exception) -> BadInput:
     return BadInput(
-        f"{path.name} is no {what} that can be read: {str(error).splitlines()[0][:200]}.",
-        mend=f"write {path.name} again, or give the rows as JSONL",
+        f"{path} is no {what} that can be read: {str(error).splitlines()[0][:200].rstrip('.')}.",
+        mend=f"write {path} again, or give the rows as JSONL",
     )

@@ -82,13 +82,13 @@ class _Counted:
 
 def _row(element: Any) -> dict[str, object]:
     row: dict[str, object] = dict(element.attrib)
-    turns = [child for child in element if _is_turn(child)]
-    if turns:
-        row["messages"] = [_turn(child) for child in turns]
+    turns = []
     for child in element:
-        if child not in turns:
+        if _is_turn(child):
+            turns.append(_turn(child))
+        else:
             _put(row, child.tag, _value(child))
-    return row
+    return row | {"messages": turns} if turns else row
 
 
 def _value(element: Any) -> object:
@@ -103,7 +103,10 @@ def _put(row: dict[str, object], key: str, value: object) -> None:
     """A key that comes again becomes a list of texts: <accept> … <accept>."""
     if key in row:
         earlier = row[key]
-        row[key] = [*earlier, value] if isinstance(earlier, list) else [earlier, value]
+        if isinstance(earlier, list):
+            earlier.append(value)
+        else:
+            row[key] = [earlier, value]
     else:
         row[key] = value
 
@@ -115,7 +118,8 @@ def _is_turn(element: Any) -> bool:
 
 
 def _turn(element: Any) -> dict[str, object]:
-    turn: dict[str, object] = {child.tag: child.text or "" for child in element}
+    # Of a text with elements in it the list of those is made, which no reader takes for a text.
+    turn: dict[str, object] = {child.tag: _value(child) for child in element}
     turn |= element.attrib
     if not len(element):
         turn["content"] = element.text or ""

@@ -22,9 +22,10 @@ from ollama_ft.core.files import freeze as store
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Dataset
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.containers import Part, Reading, parts
+from ollama_ft.kinds.containers import Part, Reading, parts_of
 from ollama_ft.kinds.formats import read_part
 from ollama_ft.kinds.more_rows import is_made
+from ollama_ft.kinds.scan import joined
 from ollama_ft.kinds.splits import Placing, group_rows, key_of, place
 from ollama_ft.kinds.suites import Banned
 
@@ -73,7 +74,7 @@ def gather(
 
     Raises BadInput for the first row that is not fit; NotEnoughData below LEAST rows to train on.
     """
-    read = [part for path in files for part in parts(path, reading)]
+    read = parts_of(files, reading)
     counts: dict[str, int] = {}
     fresh = [row for part in read for row in _read(part, counts)]
     ages = None if db is None or onto is None else lambda: _ages(db, home, onto)
@@ -190,17 +191,11 @@ def build(
         earlier = kept.get(row.prompt_key)
         if earlier is None:
             kept[row.prompt_key] = row
-        elif earlier.answer_key == row.answer_key:
-            duplicates += 1
-            kept[row.prompt_key] = replace(
-                earlier,
-                split=row.split or earlier.split,
-                accept=row.accept or earlier.accept,
-                passages=row.passages or earlier.passages,
-            )
         else:
-            conflicts += 1
-            kept[row.prompt_key] = replace(row, split=row.split or earlier.split)
+            same = earlier.answer_key == row.answer_key
+            duplicates += same
+            conflicts += not same
+            kept[row.prompt_key] = joined(earlier, row)
     placed = _place(list(kept.values()), settled, ages)
     return Frozen(
         rows=tuple(sorted(placed, key=lambda row: (row.question_key, row.line))),
@@ -251,11 +246,9 @@ def _place(
 
 
 def _read(part: Part, counts: dict[str, int]) -> Iterable[Conversation]:
-    # Two files of one name are told apart by their folders only when they must be.
-    name = part.path.name if part.path.name not in counts else str(part.path)
-    counts[name] = 0
+    counts.setdefault(part.called, 0)
     for _, row in read_part(part):
-        counts[name] += 1
+        counts[part.called] += 1
         yield row
 
 

@@ -74,6 +74,8 @@ def evaluate(
     _ask(db, client, version, unasked(db, version, suite), emit)
     replies = _replies(db, version)
     results = [_answered(q, _answer_of(replies[reply_key(q)])) for q in suite.questions]
+    # A suite may be a file that is edited later: what was asked is kept as it was asked.
+    freeze(home.data("suites"), suite.content, ".jsonl")
     content = json.dumps([asdict(r) for r in results], ensure_ascii=False, indent=1)
     digest, _ = freeze(home.data("evaluations"), content.encode(), ".json")
     return append(

@@ -1,6 +1,6 @@
 """Suites of a family: frozen by digest, asked of every version, banned from training for ever.
 
-Reads:  suites
+Reads:  suites, versions, evaluations
 Writes: suites
 """
 
@@ -15,6 +15,7 @@ from ollama_ft.core.files import artefact, digest_bytes
 from ollama_ft.core.files import freeze as store
 from ollama_ft.core.home import Home
 from ollama_ft.core.judged_records import FrozenSuite
+from ollama_ft.core.records import Evaluation, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.filters import fault
 from ollama_ft.kinds.formats import read_rows
@@ -63,10 +64,16 @@ def add(
     kind.
     """
     if name == TEST:
-        raise BadInput(f"The suite {TEST!r} is made of each dataset's own test questions.")
+        raise BadInput(
+            f"The suite {TEST!r} is made of each dataset's own test questions.",
+            mend="give the suite another name",
+        )
     earlier = newest(db, FrozenSuite, name=name, family=family)
     if earlier and earlier.kind != kind:
-        raise Conflict(f"The suite {name} is there already, and is of kind {earlier.kind}.")
+        raise Conflict(
+            f"The suite {name} is there already, and is of kind {earlier.kind}.",
+            mend=f"--kind {earlier.kind}, or another name",
+        )
     before = load(home, earlier).questions if earlier else ()
     source = f"{earlier.source}, {source}" if earlier and source not in earlier.source else source
     return freeze(db, home, make_suite(name, kind, family, [*before, *rows], source))
@@ -96,7 +103,12 @@ def gather(
         return [row for _, row in read_rows(file)], file.name
     found = newest(db, FrozenSuite, name=TEST, family=family)
     if found is None:
-        raise NotFound(f"{family or 'No family'} has no test questions yet.")
+        raise NotFound(
+            f"{family} has no test questions yet."
+            if family
+            else "Test questions are a family's own, and --for-all names none.",
+            mend="ollama-ft suite add NAME --from FILE",
+        )
     return list(load(home, found).questions), f"test questions {found.digest[7:19]}"
 
 
@@ -112,7 +124,7 @@ def by_hand(
     )
     row = Conversation(messages=turns, accept=tuple(accept), must_not_say=tuple(never))
     if what := fault(row):
-        raise BadInput(f"The question {what}.")
+        raise BadInput(f"The question {what}.", mend='ollama-ft suite add … -q "…" -a "…"')
     return row
 
 
@@ -150,11 +162,21 @@ def load(home: Home, row: FrozenSuite) -> Suite:
         name=row.name,
         kind=row.kind,
         family=row.family,
-        questions=tuple(
-            Conversation.from_json(json.loads(line)) for line in content.split(b"\n") if line
-        ),
+        questions=_questions(content),
         source=row.source,
     )
+
+
+def asked(home: Home, evaluation: Evaluation) -> tuple[Conversation, ...]:
+    """The questions of an evaluation as they were asked; none if they are not here, as those of an
+    imported version."""
+    path = artefact(home.data("suites"), evaluation.suite_digest, ".jsonl")
+    content = path.read_bytes() if path.is_file() else b""
+    return _questions(content) if digest_bytes(content) == evaluation.suite_digest else ()
+
+
+def _questions(content: bytes) -> tuple[Conversation, ...]:
+    return tuple(Conversation.from_json(json.loads(line)) for line in content.split(b"\n") if line)
 
 
 def known(db: Database, home: Home, family: str) -> list[Suite]:
@@ -191,8 +213,18 @@ def ever_asked(db: Database, home: Home, family: str) -> list[Conversation]:
 
 
 def ever(db: Database, home: Home, family: str) -> Iterator[Suite]:
-    """Every suite that this family was ever asked, in all of their versions."""
+    """Every suite that this family was ever asked, in all of their versions: those in the folders
+    now, those that were frozen, and what a file said when its versions were asked."""
     yield from read_folders(home.texts("suites"))
+    seen: set[str] = set()
     for scope in {"", family}:
         rows = {row.digest: row for row in every(db, FrozenSuite, family=scope)}
         yield from (load(home, row) for row in rows.values())
+        seen |= rows.keys()
+    for version in every(db, Version, family=family):
+        for row in every(db, Evaluation, version=version.key):
+            if row.suite_digest not in seen:
+                seen.add(row.suite_digest)
+                yield Suite(
+                    name=row.suite or TEST, kind="", family=family, questions=asked(home, row)
+                )
