@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ollama_ft.core.catalog import open_catalog
 from ollama_ft.core.home import Home
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # few cores: idle OpenMP threads must not spin
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+settings.load_profile("untimed")
 
 MODELS = Path(
     os.environ.get("OLLAMA_FT_TEST_MODELS", Path(__file__).parent.parent / ".cache" / "models")

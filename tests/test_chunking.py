@@ -91,7 +91,7 @@ def test_the_digest_is_of_heading_and_text():
     assert one.digest == two.digest != other.digest
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.one_of(
