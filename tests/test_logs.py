@@ -279,6 +279,31 @@ def test_removing_takes_the_words_and_only_messages_nobody_needs(ft, log):
     log.execute("insert into words (words) values ('integrity-check')")
 
 
+def test_no_word_of_what_was_removed_is_left_in_the_file(log, home):
+    Pen(log).write([heard(*pair) for pair in PAIRS])
+    Pen(log).write([heard("Zyzzyva Quux", "Grault.")])
+    assert remove(log, [6]) == 1
+    log.execute("pragma wal_checkpoint(truncate)")
+    content = home.log.read_bytes().lower()
+    assert b"refund" in content
+    assert not any(word in content for word in (b"zyzzyva", b"quux", b"grault"))
+
+
+def test_a_conversation_goes_on_after_others_removed_its_beginning(log, home):
+    system = Turn(role="system", content="You are the shop's voice.")
+    asked = (system, Turn(role="user", content="hello"))
+    pen = Pen(log)
+    pen.write([heard("", "hi", turns=asked)])
+    elsewhere = open_log(home.log)
+    assert remove(elsewhere, [1]) == 1
+    Pen(elsewhere).write([heard("a stranger's question", "an answer", uid="0" * 16)])
+    elsewhere.close()
+    more = (*asked, Turn(role="assistant", content="hi"), Turn(role="user", content="and now?"))
+    pen.write([heard("", "more", turns=more, uid="1" * 16)])
+    reply = find_exchange(log, "1" * 16).reply
+    assert conversation(log, reply) == [*more, Turn(role="assistant", content="more")]
+
+
 def test_what_is_older_is_found_oldest_first(log):
     times = [f"2026-0{n}-01T00:00:00+00:00" for n in (3, 1, 2)]
     Pen(log).write([heard(at, "", at=at) for at in times])

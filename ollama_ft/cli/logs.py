@@ -271,6 +271,7 @@ def _print_status(figures: dict[str, Any], as_json: bool) -> None:
     click.echo(
         f"lost       {figures['lost']}: {figures['lost_full']} queue full, "
         f"{figures['lost_unwritten']} not writable, {figures['lost_killed']} with a killed process"
+        f"; and {figures['lost_feedback']} opinions"
     )
 
 
