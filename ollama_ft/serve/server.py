@@ -186,7 +186,7 @@ def _front(
     if plan.runtime is None:
         proxy: App = Proxy(_embedded(plan), names, writer, librarian)
     else:
-        forward = Forward(plan.runtime)
+        forward = Forward(plan.runtime, api_key(plan.env))
         proxy = _living(Proxy(forward, names, writer, librarian), forward)
     return Guard(Desk(proxy, writer, facts, librarian), plan.keeper)
 
