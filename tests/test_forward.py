@@ -23,6 +23,7 @@ class Plain:
         self.port = listener.getsockname()[1]
         self.asked = []  # (head, body)
         self.head, self.content = "", ANSWER
+        self.hangs_up = self.hangs_up_once = False  # instead of an answer
         self._listener = listener
 
     def run(self):
@@ -39,6 +40,10 @@ class Plain:
                 head = [first.decode().strip()]
                 while line := lines.readline().strip():
                     head.append(line.decode())
+                if self.hangs_up or self.hangs_up_once:
+                    self.hangs_up_once = False
+                    self.asked.append((head, b""))
+                    return
                 length = next((x[15:] for x in head if x.lower().startswith("content-length:")), 0)
                 self.asked.append((head, lines.read(int(length))))
                 size = f"Content-Length: {len(self.content)}\r\n"
@@ -156,6 +161,19 @@ def test_requests_that_come_at_once_are_answered_in_their_order(front, runtime):
     )
     assert raw(front, requests).count(b"HTTP/1.1 200") == 3
     assert [head[0].split()[1] for head, _ in runtime.asked] == ["/api/0", "/api/1", "/api/2"]
+
+
+def test_a_question_that_a_runtime_dies_of_is_not_sent_twice(front, runtime):
+    runtime.hangs_up = True
+    assert front.http.post("/api/chat", content=question()).status_code == 502
+    assert len(runtime.asked) == 1
+
+
+def test_a_question_is_sent_again_where_a_kept_connection_was_closed(front, runtime):
+    front.http.post("/api/chat", content=question())
+    runtime.hangs_up_once = True
+    assert front.http.post("/api/chat", content=question()).status_code == 200
+    assert len(runtime.asked) == 3
 
 
 def test_a_packed_answer_stays_as_it_is_marked(front, runtime):

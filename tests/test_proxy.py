@@ -7,7 +7,9 @@ import time
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from ollama_ft.cli.app import cli
 from ollama_ft.core.catalog import append, newest
 from ollama_ft.core.logbook import conversation, find_exchange, open_log
 from ollama_ft.core.records import Intent, Promotion
@@ -431,6 +433,14 @@ def test_without_a_token_it_does_not_listen_beyond_this_machine():
         Doorkeeper(listen="0.0.0.0")
     assert "OLLAMA_FT_TOKEN" in caught.value.mend
     assert Doorkeeper(listen="0.0.0.0", token="x", names=["bot.example"]).knows("bot.example:80")
+
+
+def test_a_second_one_on_the_same_home_says_what_to_do(front):
+    arguments = ["--home", str(front.home.path), "--host", "127.0.0.1:1", "serve", "--port", "0"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 1
+    assert "runs on this home already" in result.output
+    assert "try: use that one, or stop it first" in result.output
 
 
 def test_our_own_runtime_answers_in_the_same_process(home, bot):

@@ -7,7 +7,7 @@ with many clients at once.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Self
 
 from aiohttp import (
@@ -17,6 +17,7 @@ from aiohttp import (
     ClientTimeout,
     DummyCookieJar,
     TCPConnector,
+    TraceConfig,
 )
 from aiohttp.client_exceptions import ServerDisconnectedError
 from yarl import URL
@@ -60,6 +61,7 @@ class Forward:
             auto_decompress=False,
             cookie_jar=DummyCookieJar(),  # cookies are the client's, not everybody's
             trust_env=not self.address.is_loopback,
+            trace_configs=[_noting_kept_connections()],
         )
         return self
 
@@ -120,6 +122,7 @@ class Forward:
         first = await watch.body() if has_body else b""
         body: bytes | AsyncIterator[bytes] = first if watch.whole else watch.rest(first)
         url = _url(self.address, scope)
+        kept: list[bool] = []  # filled if the connection was used before
         for last in (False, True):
             try:
                 return await self._session.request(
@@ -128,11 +131,22 @@ class Forward:
                     headers=headers,
                     data=body if has_body else None,
                     allow_redirects=False,
+                    trace_request_ctx=kept,
                 )
             except ServerDisconnectedError:
-                if last or not (watch.whole or not has_body):
+                if last or not kept or not (watch.whole or not has_body):
                     raise
         raise AssertionError("the second try returns or raises")
+
+
+def _noting_kept_connections() -> TraceConfig:
+    config = TraceConfig()
+
+    async def reused(_: object, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.append(True)
+
+    config.on_connection_reuseconn.append(reused)
+    return config
 
 
 class _Watch:
