@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -217,6 +217,7 @@ def a_front(
     retain: float | None = None,
     spool_limit: int = 1 << 20,
     rag: tuple[str, ...] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Front]:
     """The proxy in a thread of this process."""
     keeping = Keeping(
@@ -231,7 +232,7 @@ def a_front(
         keeper=Doorkeeper(listen="127.0.0.1", token=token),
         port=0,
         keeping=keeping if log else None,
-        env={},
+        env=env or {},
         rag=rag,
     )
     ready = threading.Event()

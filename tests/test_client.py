@@ -164,6 +164,17 @@ def test_the_api_key_is_sent_as_a_bearer():
     assert client_of(answer, api_key="s3cret").version() == "Bearer s3cret"
 
 
+def test_half_a_surrogate_pair_in_a_question_is_sent_as_the_escape_it_is():
+    def answer(request):
+        assert b"\\udce9" in request.content
+        assert request.headers["content-type"] == "application/json"
+        asked = json.loads(request.content)["messages"][0]["content"]
+        return lines({"message": {"content": f"{len(asked)} letters"}, "done": True})
+
+    question = [Message(role="user", content=b"caf\xe9".decode(errors="surrogateescape"))]
+    assert client_of(answer).chat("m", question).text == "4 letters"
+
+
 def test_an_upload_looks_first_and_is_streamed_with_its_length(tmp_path):
     path = tmp_path / "a.gguf"
     path.write_bytes(b"x" * (3 << 20))

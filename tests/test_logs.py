@@ -1,6 +1,7 @@
 """The log as people use it: list, search, show, rate, review."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -135,6 +136,7 @@ def test_since_is_a_date_or_how_long_ago():
     now = datetime(2026, 11, 25, 12, tzinfo=UTC)
     assert moment("7d", now) == "2026-11-18T12:00:00+00:00"
     assert moment("12h", now) == "2026-11-25T00:00:00+00:00"
+    assert moment("9" * 30 + "d", now) == ""  # since ever
     assert moment("2026-11-01T00:00+02:00") == "2026-10-31T22:00:00+00:00"
 
 
@@ -279,11 +281,59 @@ def test_removing_takes_the_words_and_only_messages_nobody_needs(ft, log):
     log.execute("insert into words (words) values ('integrity-check')")
 
 
+def test_no_word_of_what_was_removed_is_left_in_the_file(log, home):
+    Pen(log).write([heard(*pair) for pair in PAIRS])
+    Pen(log).write([heard("Zyzzyva Quux", "Grault.")])
+    assert remove(log, [6]) == 1
+    log.execute("pragma wal_checkpoint(truncate)")
+    content = home.log.read_bytes().lower()
+    assert b"refund" in content
+    assert not any(word in content for word in (b"zyzzyva", b"quux", b"grault"))
+
+
+def test_a_conversation_goes_on_after_others_removed_its_beginning(log, home):
+    system = Turn(role="system", content="You are the shop's voice.")
+    asked = (system, Turn(role="user", content="hello"))
+    pen = Pen(log)
+    pen.write([heard("", "hi", turns=asked)])
+    elsewhere = open_log(home.log)
+    assert remove(elsewhere, [1]) == 1
+    Pen(elsewhere).write([heard("a stranger's question", "an answer", uid="0" * 16)])
+    elsewhere.close()
+    more = (*asked, Turn(role="assistant", content="hi"), Turn(role="user", content="and now?"))
+    pen.write([heard("", "more", turns=more, uid="1" * 16)])
+    reply = find_exchange(log, "1" * 16).reply
+    assert conversation(log, reply) == [*more, Turn(role="assistant", content="more")]
+
+
 def test_what_is_older_is_found_oldest_first(log):
     times = [f"2026-0{n}-01T00:00:00+00:00" for n in (3, 1, 2)]
     Pen(log).write([heard(at, "", at=at) for at in times])
     assert older_than(log, "2026-02-15", 10) == [2, 3]
     assert older_than(log, "2026-02-15", 1) == [2]
+
+
+def test_what_was_asked_cannot_command_the_terminal(ft, log):
+    evil = "hi \x1b]0;title\x07\x1b[2J\x9b31m\r\x08there"
+    turns = (Turn(role="user", content=evil, extra={"name": "\x9b31m"}),)
+    Pen(log).write([heard("", evil, turns=turns, thinking=evil, client=evil, error=evil)])
+    shown = ft("logs") + ft("logs", "show", "1") + ft("review", "--list") + ft("review", keys="q")
+    assert shown.count("there") >= 8
+    assert not [c for c in shown if c in "\x1b\x9b\x07\x08\r"]
+
+
+def test_a_log_that_cannot_be_used_is_an_error_with_a_mend(ft, home, monkeypatch, pairs):
+    def locked(*_):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(Pen, "write", locked)
+    assert "could not be written: database is locked" in ft("feedback", "1", "up", code=6)
+    monkeypatch.setattr("ollama_ft.core.logbook.open_log", locked)
+    assert "cannot be used: database is locked" in ft("logs", code=6)
+
+
+def test_a_list_of_fewer_than_none_is_refused(ft, pairs):
+    assert "-n" in ft("logs", "-n", "-3", code=2)
 
 
 def test_a_file_that_is_no_log_is_left_alone(ft, home):

@@ -1,12 +1,15 @@
 """What goes through the proxy, and what it remembers of it."""
 
 import json
+import sqlite3
 import threading
 import time
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from ollama_ft.cli.app import cli
 from ollama_ft.core.catalog import append, newest
 from ollama_ft.core.logbook import conversation, find_exchange, open_log
 from ollama_ft.core.records import Intent, Promotion
@@ -113,6 +116,7 @@ def test_a_refusal_goes_through_with_the_name_as_it_was_asked(front):
     assert answer.json() == {"error": "model 'bot' not found"}
     (row,) = front.logged(1)
     assert (row["status"], row["reply"], row["answer"]) == ("failed", None, "")
+    assert row["error"] == "model 'bot:v1' not found"
 
 
 def test_a_runtime_that_is_gone_is_told_as_such(home, bot):
@@ -379,6 +383,7 @@ def test_tool_calls_that_come_in_pieces_are_put_together():
         ({"Host": "[::1]:11435"}, 200),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "http://localhost:3000"}, 200),
         ({"Origin": "app://obsidian"}, 200),
     ],
@@ -399,6 +404,27 @@ def test_a_token_is_wanted_by_every_path_and_never_passed_on(home, bot, upstream
         assert len(upstream.requests) == 1
 
 
+def test_a_token_may_be_of_any_letters(home, bot, upstream):
+    with a_front(home, upstream.address, token="schlüssel-钥匙") as front:
+        for token, status in (("schlüssel-钥匙", 200), ("schlussel", 401)):
+            headers = {"Authorization": f"Bearer {token}".encode()}
+            assert front.http.get("/api/version", headers=headers).status_code == status
+
+
+def test_feedback_is_refused_in_words_where_it_is_too_long_or_the_log_cannot_be_read(
+    front, monkeypatch
+):
+    def locked(*_, **__):
+        raise sqlite3.OperationalError("database is locked")
+
+    long = front.http.post("/ollama-ft/feedback", content=b" " * (2 << 20))
+    assert (long.status_code, "too long" in long.json()["error"]) == (400, True)
+    monkeypatch.setattr("ollama_ft.serve.desk.open_log", locked)
+    answer = front.http.post("/ollama-ft/feedback", json={"id": "1", "rating": "up"})
+    assert answer.status_code == 503
+    assert "locked" in answer.json()["error"]
+
+
 def test_without_a_token_it_does_not_listen_beyond_this_machine():
     from ollama_ft.core.errors import BadInput
     from ollama_ft.serve.guard import Doorkeeper
@@ -407,6 +433,14 @@ def test_without_a_token_it_does_not_listen_beyond_this_machine():
         Doorkeeper(listen="0.0.0.0")
     assert "OLLAMA_FT_TOKEN" in caught.value.mend
     assert Doorkeeper(listen="0.0.0.0", token="x", names=["bot.example"]).knows("bot.example:80")
+
+
+def test_a_second_one_on_the_same_home_says_what_to_do(front):
+    arguments = ["--home", str(front.home.path), "--host", "127.0.0.1:1", "serve", "--port", "0"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 1
+    assert "runs on this home already" in result.output
+    assert "try: use that one, or stop it first" in result.output
 
 
 def test_our_own_runtime_answers_in_the_same_process(home, bot):

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ollama_ft.core.exchange import Rated, Verdict
+from ollama_ft.core.errors import BadInput
+from ollama_ft.core.exchange import Rated, Verdict, to_line
 from ollama_ft.core.logbook import Pen, open_log
 from ollama_ft.runtime.heard import Overheard
 from ollama_ft.serve import writer as writing
@@ -68,6 +69,10 @@ def rows(home):
         return [row["uid"] for row in log.query("select uid from exchanges order by uid")]
     finally:
         log.close()
+
+
+def lines(*entries):
+    return [to_line(entry) for entry in entries]
 
 
 def uids(numbers):
@@ -135,7 +140,10 @@ def test_on_a_full_disk_nothing_stops_and_every_loss_is_counted(home, monkeypatc
             lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("database or disk is full")),
         )
         ask(writer, range(5, 12))
+        writer.offer(Rated(uid=uids([2])[0], verdict=Verdict(rating="up")))
         assert eventually(lambda: writer.counts.losses.unwritten == 7)
+        assert eventually(lambda: writer.counts.losses.feedback == 1)
+        assert writer.counts.losses.total == 7
         assert "full" in writer.trouble
         monkeypatch.undo()
         time.sleep(writing._RETRY)
@@ -155,6 +163,46 @@ def test_a_full_queue_loses_and_counts_and_never_waits(home, monkeypatch):
     assert rows(home) == uids(range(10))
 
 
+def test_a_queue_of_few_large_questions_is_full_too(home, monkeypatch):
+    monkeypatch.setattr(writing, "QUEUE_BYTES", 1 << 20)
+    made = Writer(Keeping(path=home.log, clean=None))
+    for number in range(3):
+        item = overheard(number)
+        item.asked = 400_000
+        made.begin(item.uid)
+        made.offer(item)
+    assert made.counts.losses.full == 1
+    made.start()
+    made.close()
+
+
+def test_a_question_nested_too_deep_for_a_line_is_counted_as_lost_and_ends_nothing(home):
+    with a_writer(home) as writer:
+        deep = overheard(1)
+        deep.body = {**deep.body, "format": json.loads("[" * 900 + "]" * 900)}
+        writer.begin(deep.uid)
+        writer.offer(deep)
+        ask(writer, [2])
+        assert eventually(lambda: writer.state(uids([2])[0]) == "acknowledged")
+        assert writer.state(deep.uid) == "lost"
+        assert writer.counts.losses.unwritten == 1
+    assert rows(home) == uids([2])
+
+
+def test_a_log_that_breaks_while_it_is_written_to_ends_nothing(home, monkeypatch):
+    def broken(*_):
+        raise BadInput("the log cannot be opened: it is damaged.", mend="move it away")
+
+    with a_writer(home) as writer:
+        monkeypatch.setattr(Pen, "write", broken)
+        ask(writer, range(3))
+        assert eventually(lambda: "damaged" in writer.trouble)
+        monkeypatch.undo()
+        ask(writer, range(3, 5))
+        assert eventually(lambda: rows(home) == uids(range(5)))
+        assert writer.counts.losses.total == 0
+
+
 def test_what_cannot_be_redacted_is_never_written(home):
     def fails(entry):
         if entry.turns[0].content.endswith("1"):
@@ -171,7 +219,7 @@ def test_what_cannot_be_redacted_is_never_written(home):
 
 def test_a_half_line_in_the_spool_is_dropped_and_the_rest_comes_to_the_log(home):
     spool = Spool(home.log.with_suffix(".spool"))
-    spool.add([heard("one", "1", uid="0" * 16), heard("two", "2", uid="1" * 16)])
+    spool.add(lines(heard("one", "1", uid="0" * 16), heard("two", "2", uid="1" * 16)))
     spool.close()
     with spool.path.open("ab") as file:
         file.write(b'{"heard":{"uid":"2222')
@@ -182,9 +230,9 @@ def test_a_half_line_in_the_spool_is_dropped_and_the_rest_comes_to_the_log(home)
 
 def test_the_spool_takes_a_batch_whole_or_not_at_all(home):
     spool = Spool(home.log.with_suffix(".spool"), limit=900)
-    spool.add([heard("one", "1")])
+    spool.add(lines(heard("one", "1")))
     with pytest.raises(SpoolFull):
-        spool.add([heard("two", "2"), heard("three", "3")])
+        spool.add(lines(heard("two", "2"), heard("three", "3")))
     assert [[e.turns[0].content for e in batch] for batch in spool.batches()] == [["one"]]
     spool.close()
 
@@ -200,6 +248,18 @@ def test_what_a_killed_process_took_with_it_is_counted_at_the_next_start(home):
         assert third.counts.losses.total == 3
         assert third.counts.get("begun") == 5
     assert rows(home) == uids([10, 11])
+
+
+def test_a_log_that_was_moved_away_is_not_counted_as_lost(home):
+    with a_writer(home) as first:
+        ask(first, range(5))
+    home.log.rename(home.log.with_suffix(".old"))
+    with a_writer(home) as second:
+        assert second.counts.losses.total == 0
+        ask(second, range(5, 7))
+    with a_writer(home) as third:
+        assert third.counts.losses.total == 0
+    assert rows(home) == uids([5, 6])
 
 
 def test_what_is_too_old_is_removed(home):

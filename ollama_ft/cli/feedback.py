@@ -6,8 +6,8 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.logs import cut, open_home_log, plain
-from ollama_ft.cli.tables import as_json, print_json, table
-from ollama_ft.core.errors import BadInput
+from ollama_ft.cli.tables import as_json, harmless, print_json, table
+from ollama_ft.core.errors import BadInput, OutOfResources
 
 if TYPE_CHECKING:
     from ollama_ft.core.log_records import Exchange
@@ -58,6 +58,8 @@ def feedback_command(
 def _rate(
     log: "Database", exchange: "Exchange", rating: str, correct: str, by: str, *, redact: bool
 ) -> str:
+    import sqlite3
+
     from ollama_ft.core.exchange import Rated, verdict_of
     from ollama_ft.core.logbook import Pen
 
@@ -66,13 +68,20 @@ def _rate(
         from ollama_ft.serve.redaction import clean_rating
 
         rated = clean_rating(rated)
-    Pen(log).write([rated])
+    try:
+        Pen(log).write([rated])
+    except sqlite3.OperationalError as error:
+        raise OutOfResources(
+            f"The opinion could not be written: {error}.", mend="ollama-ft logs --status"
+        ) from error
     return rated.verdict.rating
 
 
 @click.command("review")
 @click.option("--family", help="Only this family.")
-@click.option("-n", "most", default=20, show_default=True, help="How many at most.")
+@click.option(
+    "-n", "most", type=click.IntRange(1), default=20, show_default=True, help="How many at most."
+)
 @click.option("--list", "only_list", is_flag=True, help="Print the queue, ask nothing.")
 @by_option
 @as_json
@@ -113,8 +122,8 @@ def _review(log: "Database", cases: "list[Case]", by: str) -> None:
     while at < len(cases):
         case = cases[at]
         click.secho(f"\n[{at + 1}/{len(cases)}] {case.row['version']}: {case.why}", dim=True)
-        click.secho(case.row["question_text"], bold=True)
-        click.echo(case.row["answer"] or "(no answer)")
+        click.secho(harmless(case.row["question_text"]), bold=True)
+        click.echo(harmless(case.row["answer"]) or "(no answer)")
         click.secho("u up · d down · c correct · s skip · b back · q quit ", dim=True, nl=False)
         key = click.getchar().lower()
         click.echo()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import age, as_json, print_json, size, table
+from ollama_ft.cli.tables import age, as_json, harmless, print_json, size, table
 
 if TYPE_CHECKING:
     from ollama_ft.core.log_records import Exchange
@@ -30,7 +30,14 @@ _WIDTH = 48  # characters of a question or an answer in a list
 )
 @click.option("--client", default="", help="Only this client.")
 @click.option("--incomplete", is_flag=True, help="Only answers that broke off.")
-@click.option("-n", "most", default=20, show_default=True, help="How many at most; 0: all.")
+@click.option(
+    "-n",
+    "most",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="How many at most; 0: all.",
+)
 @click.option("--status", "figures", is_flag=True, help="How the log does, and what was lost.")
 @as_json
 @click.pass_context
@@ -122,15 +129,19 @@ def logs_show(context: Context, ref: str, as_json: bool) -> None:
         return
     _print_facts(exchange)
     for turn in turns:
-        click.echo(f"\n{turn.role}: {turn.content}")
+        _say(f"\n{turn.role}: {turn.content}")
         if turn.extra:
-            click.echo(json.dumps(turn.extra, ensure_ascii=False))
+            _say(json.dumps(turn.extra, ensure_ascii=False))
     if exchange.thinking:
-        click.echo(f"\nthinking: {exchange.thinking}")
+        _say(f"\nthinking: {exchange.thinking}")
     for opinion in ratings:
-        click.echo(f"\n{opinion.rating} by {opinion.by or 'somebody'}, {age(opinion.at)}")
+        _say(f"\n{opinion.rating} by {opinion.by or 'somebody'}, {age(opinion.at)}")
         if opinion.correction:
-            click.echo(opinion.correction)
+            _say(opinion.correction)
+
+
+def _say(text: str) -> None:
+    click.echo(harmless(text))
 
 
 def _columns(exchange: "Exchange") -> dict[str, object]:
@@ -161,7 +172,7 @@ def _print_facts(exchange: "Exchange") -> None:
     ]
     for name, value in facts:
         if value.strip():
-            click.echo(f"{name:<12} {value}")
+            _say(f"{name:<12} {value}")
 
 
 @logs_command.command("import")
@@ -211,10 +222,19 @@ def logs_import(
 
 
 def open_home_log(context: Context) -> "Database":
-    """The home's log."""
+    """The home's log. Raises OutOfResources if it is locked or cannot be written, BadInput."""
+    import sqlite3
+
+    from ollama_ft.core.errors import OutOfResources
     from ollama_ft.core.logbook import open_log
 
-    return open_log(context.home.log)
+    try:
+        return open_log(context.home.log)
+    except (sqlite3.OperationalError, OSError) as error:
+        raise OutOfResources(
+            f"The log at {context.home.log} cannot be used: {error}.",
+            mend="see that its folder can be written and has room, then again",
+        ) from error
 
 
 def _tag(context: Context, version: str, family: str) -> str:
@@ -271,6 +291,7 @@ def _print_status(figures: dict[str, Any], as_json: bool) -> None:
     click.echo(
         f"lost       {figures['lost']}: {figures['lost_full']} queue full, "
         f"{figures['lost_unwritten']} not writable, {figures['lost_killed']} with a killed process"
+        f"; and {figures['lost_feedback']} opinions"
     )
 
 

@@ -1,6 +1,7 @@
 """Tables, sizes and ages in the look of `ollama list`; results on stdout, in text or JSON."""
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -34,11 +35,20 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
     for name in head:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(harmless, row))
     out = console()
     with out.capture() as capture:
         out.print(shown)
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def harmless(text: str) -> str:
+    """A text from elsewhere without what a terminal would obey: colours, titles, cursor moves."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+# Of the control characters, only tab and line feed stay.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def print_json(body: Mapping[str, object]) -> None:

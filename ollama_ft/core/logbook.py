@@ -6,7 +6,6 @@ conversation repeats cost nothing. `words` has no copy of the texts, only what f
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     import sqlite3
 
 STORED = "stored"  # the tally of exchanges that the proxy ever brought
-_KNOWN = 20_000  # messages whose row a writer remembers
 _CHUNK = 500  # rows that are deleted in one transaction
 
 _EXCHANGE = (
@@ -80,11 +78,11 @@ def writing(db: Database) -> Iterator[None]:
 
 
 class Pen:
-    """Writes entries. One for each writer, as it remembers which messages are there."""
+    """Writes entries."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
-        self._rows: OrderedDict[bytes, int] = OrderedDict()
+        self._rows: dict[bytes, int] = {}  # messages of one transaction: later they may be removed
 
     def write(self, entries: Iterable[Entry]) -> int:
         """Write all entries, or none if it raises; return how many exchanges are new.
@@ -101,15 +99,9 @@ class Pen:
             return self._write([storable(entry) for entry in batch])
 
     def _write(self, batch: list[Entry]) -> int:
-        new = 0
-        try:
-            with writing(self.db):
-                for entry in batch:
-                    new += self._one(self.db.conn, entry)
-        except BaseException:
-            self._rows.clear()  # rows that were rolled back
-            raise
-        return new
+        self._rows = {}
+        with writing(self.db):
+            return sum(self._one(self.db.conn, entry) for entry in batch)
 
     def _one(self, sql: "sqlite3.Connection", entry: Entry) -> int:
         if isinstance(entry, Rated):
@@ -169,7 +161,6 @@ class Pen:
         at: str,
     ) -> int:
         if (known := self._rows.get(key)) is not None:
-            self._rows.move_to_end(key)
             return known
         found = sql.execute("select id from messages where key_hash = ?", [key]).fetchone()
         if found:
@@ -183,8 +174,6 @@ class Pen:
             assert made is not None, "an insert gives the row's id"
             row = made
         self._rows[key] = row
-        if len(self._rows) > _KNOWN:
-            self._rows.popitem(last=False)
         return row
 
 
@@ -269,16 +258,20 @@ def conversation(db: Database, message: int) -> list[Turn]:
     ]
 
 
-def remove(db: Database, exchanges: Sequence[int]) -> int:
+def remove(db: Database, exchanges: Sequence[int], *, last: bool = True) -> int:
     """Delete exchanges, what was thought of them, and messages that nothing else needs.
 
-    In small transactions, so that a writer waits little. Returns how many were there.
+    In small transactions, so that a writer waits little. Returns how many were there. Their words
+    leave the search's file too, unless more removals follow and this is not the `last`.
     """
     removed = 0
     for start in range(0, len(exchanges), _CHUNK):
         with writing(db):
             for key in exchanges[start : start + _CHUNK]:
                 removed += _remove(db.conn, key)
+    if removed and last:
+        with writing(db):  # FTS5 only marks them as gone until it writes its index anew
+            db.conn.execute("insert into words (words) values ('optimize')")
     return removed
 
 

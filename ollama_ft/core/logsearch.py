@@ -74,8 +74,8 @@ def moment(text: str, now: datetime | None = None) -> str:
     Raises BadInput for anything else.
     """
     if ago := _AGO.fullmatch(text.strip()):
-        back = timedelta(hours=int(ago[1]) * _HOURS[ago[2]])
         try:
+            back = timedelta(hours=int(ago[1]) * _HOURS[ago[2]])
             return ((now or datetime.now(UTC)) - back).isoformat(timespec="seconds")
         except OverflowError:
             return ""

@@ -36,6 +36,7 @@ class Overheard:
     version_digest: str
     context: tuple[Json, ...] = ()
     status: int = 0  # of HTTP; 0: no answer came
+    asked: int = 0  # bytes of the request
     pieces: list[bytes] = field(default_factory=list)
     size: int = 0  # bytes of all pieces
     cut: bool = False  # there was more than is kept
@@ -48,8 +49,8 @@ class Overheard:
 class _Answer:
     """The answer as it adds up, line by line."""
 
-    content: str = ""
-    thinking: str = ""
+    content: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
     calls: list[object] = field(default_factory=list)
     done: bool = False
     done_reason: str = ""
@@ -97,7 +98,7 @@ def hear(kept: Overheard) -> Heard:
         answer_tokens=answer.answer_tokens,
         done_reason=answer.done_reason,
         status=status,
-        error=kept.error or answer.error,
+        error=kept.error or answer.error or (_silent(kept) if status == FAILED else ""),
     )
 
 
@@ -105,6 +106,11 @@ def _status(kept: Overheard, answer: _Answer) -> str:
     if kept.status == 0 or kept.status >= 400:
         return FAILED
     return COMPLETE if answer.done and not kept.cut and not answer.error else INCOMPLETE
+
+
+def _silent(kept: Overheard) -> str:
+    """Why there is no answer, where nobody said it."""
+    return f"HTTP status {kept.status}" if kept.status else "the client went away before an answer"
 
 
 # The request
@@ -191,8 +197,8 @@ def _take(answer: _Answer, path: str, line: Json) -> None:
 def _take_ollama(answer: _Answer, line: Json) -> None:
     message = line.get("message")
     said = message if isinstance(message, dict) else line
-    answer.content += _text(said.get("content")) + _text(line.get("response"))
-    answer.thinking += _text(said.get("thinking"))
+    answer.content.append(_text(said.get("content")) + _text(line.get("response")))
+    answer.thinking.append(_text(said.get("thinking")))
     calls = said.get("tool_calls")
     answer.calls += calls if isinstance(calls, list) else []
     if line.get("done"):
@@ -209,8 +215,8 @@ def _take_openai(answer: _Answer, line: Json) -> None:
         answer.answer_tokens = _count(usage.get("completion_tokens"))
     choice = _first(line.get("choices"))
     said = next((c for name in ("delta", "message") if isinstance(c := choice.get(name), dict)), {})
-    answer.content += _content(said.get("content"))[0] + _text(choice.get("text"))
-    answer.thinking += _text(said.get("reasoning")) or _text(said.get("reasoning_content"))
+    answer.content.append(_content(said.get("content"))[0] + _text(choice.get("text")))
+    answer.thinking.append(_text(said.get("reasoning")) or _text(said.get("reasoning_content")))
     _add_calls(answer.calls, said.get("tool_calls"))
     if choice.get("finish_reason"):
         answer.done = True
@@ -243,14 +249,14 @@ def _add_calls(calls: list[object], pieces: object) -> None:
 
 def _apart(answer: _Answer) -> tuple[str, str]:
     """Content and thinking, where a runtime left the thinking at the head of the content."""
-    content = answer.content
+    content, thinking = "".join(answer.content), "".join(answer.thinking)
     head = content.lstrip()
     if not head.startswith(_THINK_OPEN):
-        return content, answer.thinking
+        return content, thinking
     thought, closed, rest = head.removeprefix(_THINK_OPEN).partition(_THINK_CLOSE)
     if not closed:
-        return "", answer.thinking + thought
-    return rest.lstrip(), answer.thinking + thought.strip()
+        return "", thinking + thought
+    return rest.lstrip(), thinking + thought.strip()
 
 
 def _words(error: object) -> str:

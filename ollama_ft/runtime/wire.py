@@ -116,8 +116,13 @@ class Wire:
 
     def _send(self, method: str, path: str, body: Json | None) -> httpx.Response:
         with self._translated():
+            # Written by us: httpx cannot write half a surrogate pair, which an argument of the
+            # command line may hold, and which is an escape like any other in JSON.
+            content = None if body is None else json.dumps(body, separators=(",", ":"))
+            headers = {} if body is None else {"Content-Type": "application/json"}
             response = self._http.send(
-                self._http.build_request(method, path, json=body), stream=True
+                self._http.build_request(method, path, content=content, headers=headers),
+                stream=True,
             )
         self._met = True
         if response.is_error and method != "HEAD":

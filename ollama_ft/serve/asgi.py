@@ -1,6 +1,7 @@
 """The few pieces of ASGI that the rooms of the proxy share."""
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -25,14 +26,24 @@ def without(headers: Iterable[tuple[bytes, bytes]], *names: bytes) -> Headers:
     return [(key, value) for key, value in headers if key.lower() not in names]
 
 
-async def body_of(receive: Receive) -> bytes | None:
-    """The whole body of a request; None if the client went away before its end."""
-    pieces = []
+def plain(scope: Scope) -> Scope:
+    """The request, asking for an answer that is not packed, so that it can be read and changed."""
+    headers = without(scope["headers"], b"accept-encoding")
+    return {**scope, "headers": [*headers, (b"accept-encoding", b"identity")]}
+
+
+async def body_of(receive: Receive, most: float = math.inf) -> bytes | None:
+    """The whole body of a request; None if the client went away before its end, or it has more
+    bytes than `most`."""
+    pieces, size = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > most:
+            return None
         if not message.get("more_body"):
             return b"".join(pieces)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_SLOTS = ("begun", "lost_full", "lost_unwritten", "lost_killed")
+_SLOTS = ("begun", "lost_full", "lost_unwritten", "lost_killed", "lost_feedback")
 _SLOT = struct.Struct("<Q")
 _SIZE = _SLOT.size * len(_SLOTS)
 
@@ -24,10 +24,11 @@ class Losses:
     full: int  # the queue was full
     unwritten: int  # neither spool nor log could be written, or it could not be read
     killed: int  # the process ended before they were written
+    feedback: int = 0  # opinions, not questions: neither spool nor log could be written
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All questions of them."""
         return self.full + self.unwritten + self.killed
 
 
@@ -52,14 +53,15 @@ class Counts:
             place = _SLOTS.index(name) * _SLOT.size
             os.pwrite(self._file, _SLOT.pack(self._values[name]), place)
 
-    def settle(self, before: int) -> int:
+    def settle(self, before: int, *, anew: bool = False) -> int:
         """Count what earlier processes took with them; return how many that were.
 
-        `before` is how many exchanges they brought to the log, its spool included.
+        `before` is how many exchanges they brought to the log, its spool included. Where the log is
+        begun `anew`, what is missing went away with the one before: it was not lost.
         """
         missing = self._found["begun"] - self._found["lost_full"] - self._found["lost_unwritten"]
         missing -= before + self._found["lost_killed"]
-        if missing < 0:  # the file of figures is younger than the log
+        if missing < 0 or anew:  # the file of figures is younger than the log, or older
             self.add("begun", -missing)
             return 0
         self.add("lost_killed", missing)
@@ -94,5 +96,4 @@ def _read(file: int) -> dict[str, int]:
 
 
 def _losses(values: dict[str, int]) -> Losses:
-    full, unwritten, killed = (values[name] for name in _SLOTS[1:])
-    return Losses(full=full, unwritten=unwritten, killed=killed)
+    return Losses(**{name.removeprefix("lost_"): values[name] for name in _SLOTS[1:]})

@@ -9,6 +9,7 @@ ID is what an answer's X-Ollama-FT-Exchange header says, or the number that `log
 
 import asyncio
 import json
+import sqlite3
 from typing import Any
 
 from ollama_ft.core.errors import BadInput, FtError, NotFound
@@ -51,6 +52,8 @@ class Desk:
             body, status = {"error": str(error)}, 404
         except FtError as error:
             body, status = {"error": str(error)}, 500
+        except sqlite3.Error as error:
+            body, status = {"error": f"the log cannot be read now: {error}"}, 503
         await answer(send, body, status)
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[dict[str, object], int]:
@@ -60,7 +63,8 @@ class Desk:
         if self.writer is None:
             return {"error": "nothing is logged here: serve runs with --no-log"}, 404
         if asked == ("POST", _FEEDBACK):
-            return await self._feedback(self.writer, await body_of(receive)), 200
+            content = await body_of(receive, _BODY_LIMIT)
+            return await self._feedback(self.writer, content), 200
         if scope["method"] == "GET" and scope["path"].startswith(_EXCHANGE):
             uid = scope["path"].removeprefix(_EXCHANGE)
             return {"id": uid, "state": await self._state(self.writer, uid)}, 200
@@ -83,6 +87,7 @@ class Desk:
             "lost_queue_full": losses.full,
             "lost_unwritten": losses.unwritten,
             "lost_killed": losses.killed,
+            "lost_feedback": losses.feedback,
             "trouble": writer.trouble,
         }
 
@@ -117,7 +122,7 @@ class Desk:
 
 
 def _feedback_body(content: bytes | None) -> dict[str, Any]:
-    if content is None or len(content) > _BODY_LIMIT:
+    if content is None:
         raise BadInput("The feedback is too long.")
     try:
         body = json.loads(content)

@@ -7,21 +7,32 @@ with many clients at once.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Self
 
-from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+    TraceConfig,
+)
 from aiohttp.client_exceptions import ServerDisconnectedError
 from yarl import URL
 
 from ollama_ft.runtime.host import Address
-from ollama_ft.serve.asgi import OURS, Headers, Message, Receive, Scope, Send, answer
+from ollama_ft.serve.asgi import OURS, Headers, Message, Receive, Scope, Send, answer, header
 
-# RFC 9110, 7.6.1: headers that mean one connection.
+# RFC 9110, 7.6.1: headers that mean one connection, besides those that Connection names.
 _HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te"}
     | {b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection"}
 )
+_BODY = frozenset({b"content-length", b"transfer-encoding"})  # whether a request has one
+# The server in front of us has answered Expect; a runtime that does not would be waited for.
+_NOT_ASKED = frozenset({b"host", b"expect"})
 _CONNECT_SECONDS = 5.0
 _KEEP_SECONDS = 4.0  # idle connections are closed before a server with 5 seconds closes them
 _OWN = frozenset({"User-Agent", "Accept", "Accept-Encoding", "Content-Type"})
@@ -32,10 +43,14 @@ class BrokenAnswer(Exception):
 
 
 class Forward:
-    """An ASGI application that is the runtime at `address`. A context manager."""
+    """An ASGI application that is the runtime at `address`. A context manager.
 
-    def __init__(self, address: Address) -> None:
+    `api_key` is for a runtime that wants one: it goes with calls that bring no key of their own.
+    """
+
+    def __init__(self, address: Address, api_key: str = "") -> None:
         self.address = address
+        self._key = api_key
         self._session: ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -44,7 +59,9 @@ class Forward:
             timeout=ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             skip_auto_headers=_OWN,
             auto_decompress=False,
+            cookie_jar=DummyCookieJar(),  # cookies are the client's, not everybody's
             trust_env=not self.address.is_loopback,
+            trace_configs=[_noting_kept_connections()],
         )
         return self
 
@@ -59,6 +76,9 @@ class Forward:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on. A client that goes away takes its request at the runtime along."""
+        if not scope["path"].startswith("/"):  # OPTIONS *
+            await answer(send, {"error": f"{scope['path']} is no path"}, 400)
+            return
         watch = _Watch(receive)
         work = asyncio.ensure_future(self._exchange(scope, watch, send))
         gone = asyncio.ensure_future(watch.gone())
@@ -80,7 +100,9 @@ class Forward:
             await answer(send, {"error": words}, 502)
             return
         async with response:
-            headers = [(k, v) for k, v in response.raw_headers if k.lower() not in _HOP]
+            raw = [(key.lower(), value) for key, value in response.raw_headers]
+            dropped = _HOP | _named_hops(raw)
+            headers = [(key, value) for key, value in raw if key not in dropped]
             await send(
                 {"type": "http.response.start", "status": response.status, "headers": headers}
             )
@@ -94,12 +116,13 @@ class Forward:
     async def _ask(self, scope: Scope, watch: "_Watch") -> ClientResponse:
         """Send the request; once more, if a kept connection was closed before it was answered."""
         assert self._session is not None, "called inside its `async with`"
-        headers = _request_headers(scope)
+        headers = _request_headers(scope, self._key)
         has_body = any(key in ("Content-Length", "Transfer-Encoding") for key, _ in headers)
         headers = [(key, value) for key, value in headers if key != "Transfer-Encoding"]
         first = await watch.body() if has_body else b""
         body: bytes | AsyncIterator[bytes] = first if watch.whole else watch.rest(first)
         url = _url(self.address, scope)
+        kept: list[bool] = []  # filled if the connection was used before
         for last in (False, True):
             try:
                 return await self._session.request(
@@ -108,11 +131,22 @@ class Forward:
                     headers=headers,
                     data=body if has_body else None,
                     allow_redirects=False,
+                    trace_request_ctx=kept,
                 )
             except ServerDisconnectedError:
-                if last or not (watch.whole or not has_body):
+                if last or not kept or not (watch.whole or not has_body):
                     raise
         raise AssertionError("the second try returns or raises")
+
+
+def _noting_kept_connections() -> TraceConfig:
+    config = TraceConfig()
+
+    async def reused(_: object, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.append(True)
+
+    config.on_connection_reuseconn.append(reused)
+    return config
 
 
 class _Watch:
@@ -154,16 +188,23 @@ class _Watch:
         return message
 
 
-def _request_headers(scope: Scope) -> list[tuple[str, str]]:
+def _request_headers(scope: Scope, api_key: str) -> list[tuple[str, str]]:
     """The client's headers, but for those that mean its connection, its Host, and our own."""
+    dropped = (_HOP | _NOT_ASKED | _named_hops(scope["headers"])) - _BODY
     kept: Headers = [
         (key, value)
         for key, value in scope["headers"]
-        if (key not in _HOP or key == b"transfer-encoding")
-        and key != b"host"
-        and not key.startswith(OURS)
+        if key not in dropped and not key.startswith(OURS)
     ]
+    if api_key and not header(scope, b"authorization"):
+        kept.append((b"authorization", f"Bearer {api_key}".encode()))
     return [(key.decode("latin-1").title(), _text(value)) for key, value in kept]
+
+
+def _named_hops(headers: Headers) -> frozenset[bytes]:
+    """The further headers that Connection says are for this connection only."""
+    said = b",".join(value for key, value in headers if key == b"connection")
+    return frozenset(name.strip().lower() for name in said.split(b","))
 
 
 def _text(value: bytes) -> str:

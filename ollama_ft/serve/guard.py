@@ -58,14 +58,18 @@ class Doorkeeper:
         """Whether a page of this origin may call; no origin at all is a program's."""
         if not origin:
             return True
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme in _APP_SCHEMES or (bool(parts.netloc) and self.knows(parts.netloc))
 
     def has_token(self, authorization: str) -> bool:
         """Whether this header carries the token."""
         scheme, _, said = authorization.partition(" ")
         known = self.token.encode()
-        return scheme.lower() == "bearer" and hmac.compare_digest(said.strip().encode(), known)
+        given = said.strip().encode("latin-1")  # as `header` has read it
+        return scheme.lower() == "bearer" and hmac.compare_digest(given, known)
 
 
 class Guard:

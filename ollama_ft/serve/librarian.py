@@ -169,5 +169,5 @@ def _kept(passage: Passage) -> Mapping[str, object]:
 
 
 def as_bytes(body: Body) -> bytes:
-    """The request as it is sent on."""
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    """The request as it is sent on; half a surrogate pair stays the escape that it came as."""
+    return json.dumps(body).encode()

@@ -7,7 +7,7 @@ disagree with what it answers with.
 import json
 from collections.abc import Mapping
 
-from ollama_ft.serve.asgi import App, Message, Receive, Scope, Send, without
+from ollama_ft.serve.asgi import App, Message, Receive, Scope, Send, plain, without
 
 
 async def corrected(
@@ -18,25 +18,24 @@ async def corrected(
         await runtime(scope, receive, send)
         return
     start: Message = {}
-    content = b""
+    pieces: list[bytes] = []
 
     async def gather(message: Message) -> None:
-        nonlocal start, content
+        nonlocal start
         if message["type"] == "http.response.start":
             start = message
             return
-        content += message.get("body", b"")
+        pieces.append(message.get("body", b""))
         if message.get("more_body"):
             return
+        content = b"".join(pieces)
         body = _with_live(content, live) if start["status"] == 200 else content
         length = (b"content-length", str(len(body)).encode())
-        headers = without(start["headers"], b"content-length", b"content-encoding")
+        headers = without(start["headers"], b"content-length")
         await send({**start, "headers": [*headers, length]})
         await send({"type": "http.response.body", "body": body})
 
-    plain = (b"accept-encoding", b"identity")
-    headers = [*without(scope["headers"], b"accept-encoding"), plain]
-    await runtime({**scope, "headers": headers}, receive, gather)
+    await runtime(plain(scope), receive, gather)
 
 
 def _with_live(content: bytes, live: Mapping[str, str]) -> bytes:
@@ -60,4 +59,4 @@ def _with_live(content: bytes, live: Mapping[str, str]) -> bytes:
         elif latest.get("digest") != version.get("digest"):
             rows[rows.index(latest)] = told
             changed = True
-    return json.dumps(body, ensure_ascii=False).encode() if changed else content
+    return json.dumps(body).encode() if changed else content

@@ -14,7 +14,18 @@ from typing import Any
 from ollama_ft.core.exchange import new_uid
 from ollama_ft.core.records import utc_now
 from ollama_ft.runtime.heard import UNDERSTOOD, Overheard, is_question
-from ollama_ft.serve.asgi import App, Message, Receive, Scope, Send, body_of, given, header, without
+from ollama_ft.serve.asgi import (
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    body_of,
+    given,
+    header,
+    plain,
+    without,
+)
 from ollama_ft.serve.librarian import Found, Librarian, as_bytes
 from ollama_ft.serve.listing import corrected
 from ollama_ft.serve.names import Names, Renamer, Resolved
@@ -68,8 +79,9 @@ class Proxy:
             await corrected(self.runtime, scope, receive, send, self.names.live())
         elif path.startswith(_ONE_MODEL):
             resolved = self.names.resolve(path.removeprefix(_ONE_MODEL))
-            path = f"{_ONE_MODEL}{resolved.tag}"
-            scope = {**scope, "path": path, "raw_path": path.encode()}
+            if resolved.renamed:
+                path = f"{_ONE_MODEL}{resolved.tag}"
+                scope = {**plain(scope), "path": path, "raw_path": path.encode()}
             await self.runtime(scope, receive, _renaming(send, resolved, "id"))
         else:
             await self.runtime(scope, receive, send)
@@ -86,7 +98,7 @@ class Proxy:
             await self.runtime(scope, given(content, receive), send)
             return
         resolved = self.names.resolve(asked)
-        kept = self._kept(scope, body, resolved)
+        kept = self._kept(scope, body, len(content), resolved)
         found = await self._found(scope, body, resolved)
         if found is not None:
             content = as_bytes(found.body)
@@ -95,6 +107,7 @@ class Proxy:
         if resolved.renamed:
             content = _renamed(content, found.body if found else body, key, resolved)
             send = _renaming(send, resolved)
+            scope = plain(scope)
         if resolved.renamed or found is not None:
             scope = _with_length(scope, content)
         if kept is None:
@@ -111,7 +124,9 @@ class Proxy:
             return None
         return await self.librarian.furnish(resolved.family, path, body)
 
-    def _kept(self, scope: Scope, body: Mapping[str, Any], resolved: Resolved) -> Overheard | None:
+    def _kept(
+        self, scope: Scope, body: Mapping[str, Any], size: int, resolved: Resolved
+    ) -> Overheard | None:
         """Where to keep what is overheard; None for what is not to be remembered."""
         path = scope["path"]
         if self.writer is None or path not in UNDERSTOOD or _is_on(scope, NO_LOG):
@@ -123,6 +138,7 @@ class Proxy:
             at=utc_now(),
             path=path,
             body=body,
+            asked=size,
             client=_client(scope, body),
             family=resolved.family,
             version=resolved.tag,
@@ -133,12 +149,9 @@ class Proxy:
         self, scope: Scope, receive: Receive, send: Send, kept: Overheard
     ) -> None:
         assert self.writer is not None, "only what is remembered comes here"
-        # An answer that is packed could not be read.
-        headers = without(scope["headers"], b"accept-encoding")
-        scope = {**scope, "headers": [*headers, (b"accept-encoding", b"identity")]}
         self.writer.begin(kept.uid)
         try:
-            await self.runtime(scope, receive, _Ear(kept, send))
+            await self.runtime(plain(scope), receive, _Ear(kept, send))
         except Exception as error:
             kept.error = str(error)
             raise
@@ -167,7 +180,7 @@ class _Ear:
                 kept.first_ms = self._elapsed()
             if not message.get("more_body"):
                 kept.total_ms = self._elapsed()
-            if kept.size + len(piece) <= ANSWER_LIMIT:
+            if not kept.cut and kept.size + len(piece) <= ANSWER_LIMIT:
                 kept.pieces.append(piece)
                 kept.size += len(piece)
             else:
@@ -191,7 +204,7 @@ class _Renaming:
         self._resolved = resolved
         self._renamer = Renamer(resolved, key)
         self._start: Message | None = None  # held until the new length is known
-        self._whole = b""
+        self._whole: list[bytes] = []
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -207,16 +220,16 @@ class _Renaming:
             piece = self._renamer.feed(piece) + (b"" if more else self._renamer.finish())
             await self._send({**message, "body": piece})
             return
-        self._whole += piece
+        self._whole.append(piece)
         if not more:
-            await self._at_once(self._start)
+            await self._at_once(self._start, b"".join(self._whole))
 
-    async def _at_once(self, start: Message) -> None:
+    async def _at_once(self, start: Message, whole: bytes) -> None:
         if start["status"] < 400:
-            body = self._renamer.feed(self._whole) + self._renamer.finish()
+            body = self._renamer.feed(whole) + self._renamer.finish()
         else:
             tag, asked = self._resolved.tag, self._resolved.asked
-            body = self._whole.replace(tag.encode(), asked.encode())
+            body = whole.replace(tag.encode(), asked.encode())
         length = (b"content-length", str(len(body)).encode())
         headers = without(start["headers"], b"content-length")
         await self._send({**start, "headers": [*headers, length]})
@@ -240,7 +253,7 @@ def _renamed(content: bytes, body: Mapping[str, Any], key: str, resolved: Resolv
     tag = json.dumps(resolved.tag).encode()
     if len(pattern.findall(content)) == 1:
         return pattern.sub(lambda match: match[1] + tag, content)
-    return json.dumps({**body, key: resolved.tag}, ensure_ascii=False).encode()
+    return as_bytes({**body, key: resolved.tag})
 
 
 def _parsed(content: bytes) -> Mapping[str, Any]:

@@ -104,7 +104,10 @@ def _alone(plan: Plan) -> Iterator[None]:
         if "serve.all" not in str(error):
             raise
         words = str(error).replace("serve.all is being worked on by", "it is")
-        raise Conflict(f"`ollama-ft serve` runs on this home already: {words}") from error
+        raise Conflict(
+            f"`ollama-ft serve` runs on this home already: {words}",
+            mend="use that one, or stop it first: kill its process",
+        ) from error
 
 
 def _listen(plan: Plan, stack: ExitStack) -> list[socket.socket]:
@@ -186,7 +189,7 @@ def _front(
     if plan.runtime is None:
         proxy: App = Proxy(_embedded(plan), names, writer, librarian)
     else:
-        forward = Forward(plan.runtime)
+        forward = Forward(plan.runtime, api_key(plan.env))
         proxy = _living(Proxy(forward, names, writer, librarian), forward)
     return Guard(Desk(proxy, writer, facts, librarian), plan.keeper)
 

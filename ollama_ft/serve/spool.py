@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from ollama_ft.core.exchange import Entry, from_line, to_line
+from ollama_ft.core.exchange import Entry, from_line
 
 LIMIT = 64 << 20  # bytes
 _BATCH = 500  # entries read at a time
@@ -34,10 +34,9 @@ class Spool:
         """Bytes that wait for the log."""
         return os.fstat(self._file).st_size
 
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Append a batch, whole or not at all. Raises SpoolFull, or OSError if the disk is."""
-        lines = "".join(f"{to_line(entry)}\n" for entry in entries)
-        content = lines.encode("utf-8", "backslashreplace")
+    def add(self, lines: Iterable[str]) -> None:
+        """Append entries' lines, all or none. Raises SpoolFull, or OSError if the disk is."""
+        content = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
         before = self.size
         if before + len(content) > self.limit:
             raise SpoolFull(f"{self.path.name} holds {before} bytes")

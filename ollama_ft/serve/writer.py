@@ -12,11 +12,13 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ollama_ft.core.exchange import Entry, Heard, Rated
+from ollama_ft.core.errors import FtError
+from ollama_ft.core.exchange import Entry, Heard, Rated, to_line
 from ollama_ft.core.logbook import Pen, older_than, open_log, remove, stored
 from ollama_ft.core.sqlite import Database
 from ollama_ft.runtime.heard import Overheard, hear
@@ -76,6 +78,7 @@ class Writer:
         self._pen: Pen | None = None
         self._behind = self._spool.size > 0  # the spool has what the log lacks
         self._settled = False
+        self._anew = not keeping.path.exists()
         self._retry_at = 0.0
         self._prune_at = 0.0
         self._queue: deque[Item] = deque()
@@ -83,6 +86,8 @@ class Writer:
         self._states: OrderedDict[str, str] = OrderedDict()
         self._wake = threading.Event()
         self._ending = False
+        with suppress(sqlite3.OperationalError):
+            self._open()
         self._catch_up()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
@@ -167,38 +172,49 @@ class Writer:
     def _keep(self, batch: Sequence[Item]) -> None:
         if (self._behind or not self._settled) and time.monotonic() >= self._retry_at:
             self._catch_up()
-        entries = [entry for item in batch if (entry := self._entry(item)) is not None]
-        spooled = self._into_spool(entries)
+        found = [pair for item in batch if (pair := self._entry(item)) is not None]
+        entries = [entry for entry, _ in found]
+        spooled = self._into_spool([line for _, line in found])
         written = not self._behind and self._into_log(entries)
         if spooled and written:
-            self._spool.clear()
+            self._empty_spool()
         elif spooled:
             self._behind = True
         state = ACKNOWLEDGED if spooled or written else LOST
         for entry in entries:
-            if isinstance(entry, Heard):
+            if state == LOST:
+                self._lose(entry)
+            elif isinstance(entry, Heard):
                 self._remember(entry.uid, state)
-                if state == LOST:
-                    self.counts.add("lost_unwritten")
-                else:
-                    self.acknowledged += 1
+                self.acknowledged += 1
 
-    def _entry(self, item: Item) -> Entry | None:
-        """The entry, redacted. What cannot be read, or not redacted, is lost, never written."""
+    def _entry(self, item: Item) -> tuple[Entry, str] | None:
+        """The entry, redacted, and its line. What cannot be read, redacted or made a line of is
+        lost, never written."""
         clean = self.keeping.clean
         try:
             entry = item if isinstance(item, Rated) else hear(item)
-            return clean(entry) if clean else entry
+            entry = clean(entry) if clean else entry
+            return entry, to_line(entry)
         except Exception as error:  # hostile content must not end the thread
             self.trouble = f"an exchange could not be read: {error!r}"
-            if isinstance(item, Overheard):
-                self.counts.add("lost_unwritten")
-                self._remember(item.uid, LOST)
+            self._lose(item)
             return None
 
-    def _into_spool(self, entries: Sequence[Entry]) -> bool:
+    def _lose(self, item: Item | Heard) -> None:
+        if isinstance(item, Rated):
+            self.counts.add("lost_feedback")
+        else:
+            self.counts.add("lost_unwritten")
+            self._remember(item.uid, LOST)
+
+    def _empty_spool(self) -> None:
+        with suppress(OSError):  # what is written again later is passed over
+            self._spool.clear()
+
+    def _into_spool(self, lines: Sequence[str]) -> bool:
         try:
-            self._spool.add(entries)
+            self._spool.add(lines)
         except OSError as error:
             self.trouble = f"the spool cannot be written: {error}"
             return False
@@ -207,7 +223,7 @@ class Writer:
     def _into_log(self, entries: Sequence[Entry]) -> bool:
         try:
             self._open().write(entries)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, FtError, OSError) as error:
             self.trouble = f"the log cannot be written: {error}"
             self._retry_at = time.monotonic() + _RETRY
             return False
@@ -225,10 +241,10 @@ class Writer:
         if self._behind:
             if not all(self._into_log(batch) for batch in self._spool.batches()):
                 return
-            self._spool.clear()
+            self._empty_spool()
             self._behind = False
         if not self._settled and self._into_log([]) and self._db is not None:
-            self.counts.settle(stored(self._db) - self.acknowledged)
+            self.counts.settle(stored(self._db) - self.acknowledged, anew=self._anew)
             self._settled = True
 
     def _prune(self) -> None:
@@ -239,7 +255,7 @@ class Writer:
         moment = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="seconds")
         try:
             old = older_than(self._db, moment, _PRUNE_ROWS)
-            remove(self._db, old)
+            remove(self._db, old, last=len(old) < _PRUNE_ROWS)
         except sqlite3.Error as error:
             self.trouble = f"old exchanges cannot be removed: {error}"
             old = []
@@ -247,4 +263,4 @@ class Writer:
 
 
 def _size(item: Item) -> int:
-    return item.size + 2_000 if isinstance(item, Overheard) else 1_000
+    return item.asked + item.size + 2_000 if isinstance(item, Overheard) else 1_000

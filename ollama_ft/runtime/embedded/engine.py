@@ -8,7 +8,7 @@ import secrets
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +116,8 @@ class Engine:
             ) as got:
                 if got.is_error:
                     raise _refusal(got.status_code, (await got.aread()).decode(errors="replace"))
-                async for line in got.aiter_lines():
-                    if line.startswith("data: {"):
+                async for line in _lines(got.aiter_bytes()):
+                    if line.startswith(b"data: {"):
                         yield _chunk(line[6:])
         except httpx.HTTPError as error:
             raise self._ended() from error
@@ -215,8 +215,18 @@ def _end(process: Process) -> None:
         process.kill()
 
 
-def _chunk(text: str) -> Json:
-    chunk = json.loads(text)
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Cut a stream at line feeds only: U+2028 and its like are ordinary characters in JSON."""
+    rest = b""
+    async for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line
+    yield rest
+
+
+def _chunk(line: bytes) -> Json:
+    chunk = json.loads(line)
     assert isinstance(chunk, dict)
     if "error" in chunk:
         code = chunk["error"].get("code", 500)

@@ -126,8 +126,8 @@ async def chat_chunks(frame: Frame, lines: Lines) -> AsyncIterator[bytes]:
         first = False
         choice = {"index": 0, "delta": delta, "finish_reason": line.get("done_reason")}
         yield _event(_chunk(frame, choice | _probabilities(frame, line)))
-        if line["done"] and frame.usage:
-            yield _event(_chunk(frame, None) | {"usage": _usage(line)})
+        if line["done"]:
+            yield _ending(frame, line)
 
 
 async def completion_chunks(frame: Frame, lines: Lines) -> AsyncIterator[bytes]:
@@ -135,8 +135,8 @@ async def completion_chunks(frame: Frame, lines: Lines) -> AsyncIterator[bytes]:
     async for line in lines:
         choice = {"text": line["response"], "index": 0, "finish_reason": line.get("done_reason")}
         yield _event(_chunk(frame, choice))
-        if line["done"] and frame.usage:
-            yield _event(_chunk(frame, None) | {"usage": _usage(line)})
+        if line["done"]:
+            yield _ending(frame, line)
 
 
 async def stream_events(
@@ -186,11 +186,16 @@ async def _all(first: bytes, rest: AsyncIterator[bytes], lines: Lines) -> AsyncI
         yield first
         async for event in rest:
             yield event
-        yield b"data: [DONE]\n\n"
     except RuntimeRefused as error:
         yield _event({"error": {"message": str(error), "type": "api_error"}})
     finally:
         await lines.aclose()
+
+
+def _ending(frame: Frame, line: Json) -> bytes:
+    """What follows the last event; not there where an answer broke off, as in Ollama."""
+    usage = _event(_chunk(frame, None) | {"usage": _usage(line)}) if frame.usage else b""
+    return usage + b"data: [DONE]\n\n"
 
 
 def _whole(frame: Frame, line: Json, choice: Json) -> Json:
