@@ -22,11 +22,13 @@ def list_command(context: Context, family: str | None, as_json: bool) -> None:
 
     if family is not None:
         refs.family(context.db, family)
-    rows = [
-        row
-        for row in context.db.query("select * from versions_view order by family, number desc")
-        if family in (None, row["family"])
-    ]
+    rows = list(
+        context.db.query(
+            "select * from versions_view where :family is null or family = :family "
+            "order by family, number desc",
+            {"family": family},
+        )
+    )
     if as_json:
         print_json({"current": _current(context), "versions": rows})
         return
