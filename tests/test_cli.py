@@ -2,13 +2,19 @@
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from ollama_ft import loop
 from ollama_ft.cli.app import ALIASES, SECTIONS, cli
+from ollama_ft.core.catalog import append
+from ollama_ft.core.records import Intent
+from ollama_ft.core.refs import live
+from ollama_ft.runtime import find
 from ollama_ft.stages.promote import promote
 from tests.rows import a_family, a_version, an_evaluation
 
@@ -120,6 +126,32 @@ def test_a_dry_rollback_says_where_it_would_go_and_moves_nothing(ft, bot, db):
     assert ft("rollback", "--dry-run") == "bot:latest would move: bot:v2 → bot:v1\n"
     assert ft("rollback", "bot:v0", "--dry-run") == "bot:latest would move: bot:v2 → bot:v0\n"
     assert list(db.table("promotions").rows) == before
+
+
+def test_a_dry_promotion_says_that_the_gate_is_asked(ft, bot, db):
+    a_version(db, bot, 3)
+    told = "bot:latest would move, if the gate lets it: bot:v2 → bot:v3\n"
+    assert ft("promote", "v3", "--dry-run") == told
+    assert ft("promote", "v3", "--force", "--dry-run") == (
+        "bot:latest would move: bot:v2 → bot:v3\n"
+    )
+
+
+def test_a_dry_rollback_refuses_what_a_rollback_refuses(ft, bot, db):
+    a_version(db, bot, 3)
+    assert "bot:v3 was not live before" in ft("rollback", "v3", "--dry-run", code=1)
+    assert ft("rollback", "v2", "--dry-run") == "bot:v2 is live already.\n"
+
+
+def test_rollback_tells_where_it_went_and_not_where_it_was_going_to_go(ft, bot, db, monkeypatch):
+    three = a_version(db, bot, 3)
+    reason = {"family": "bot", "version": three.key, "action": "promote", "reason": ""}
+    append(db, Intent(parent=live(db, "bot").promotion.key, **reason))
+    monkeypatch.setattr(loop, "pointer", lambda shop: lambda version: "d" * 64)
+    monkeypatch.setattr(find, "connect", lambda *_, **__: nullcontext())
+    assert ft("rollback", "--json", "--dry-run").startswith("{")
+    moved = json.loads(ft("--progress", "none", "rollback", "--json"))
+    assert (moved["was"], moved["live"]) == ("bot:v3", "bot:v2")
 
 
 def test_promoting_what_is_live_says_so(ft, bot):

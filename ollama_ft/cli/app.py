@@ -90,7 +90,6 @@ class Context:
         from ollama_ft.cli.manners import asked
         from ollama_ft.cli.progress import Progress
         from ollama_ft.core.events import Note
-        from ollama_ft.core.refs import resolve
         from ollama_ft.loop import mend
         from ollama_ft.runtime.find import connect
         from ollama_ft.workshop import Workshop
@@ -109,9 +108,7 @@ class Context:
             shop = Workshop(
                 db=self.db, home=self.home, client=client, emit=emit, may_unload=asked(unload)
             )
-            for row in mend(shop):
-                tag = resolve(self.db, row.family).tag
-                emit(Note(text=f"finished an interrupted {row.action}: {tag} is live"))
+            mend(shop)
             yield shop
 
 
