@@ -1,6 +1,7 @@
 """The commands as people type them, where no runtime and no training is needed."""
 
 import json
+import os
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from ollama_ft import loop
+from ollama_ft.cli import describe, look
 from ollama_ft.cli.app import ALIASES, SECTIONS, cli
+from ollama_ft.cli.tables import print_json
 from ollama_ft.core.catalog import append
+from ollama_ft.core.errors import GateFailed
 from ollama_ft.core.records import Intent
 from ollama_ft.core.refs import live
 from ollama_ft.runtime import find
@@ -230,3 +234,90 @@ def test_progress_goes_to_stderr_and_is_silent_on_request(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("hello") == 1
+
+
+def error_of(text, code):
+    error = json.loads(text)["error"]
+    assert error["exit_code"] == code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["show", "v99", "--json"], 1, "NotFound"),
+        (["show", "bot:v", "--json"], 2, "BadInput"),
+        (["list", "--nope", "--json"], 2, "Usage"),
+        (["rolback", "--json"], 2, "Usage"),
+        (["promote", "--json"], 2, "Usage"),
+        (["show", "--json", "\udcff"], 2, "BadInput"),
+    ],
+)
+def test_an_error_under_json_is_one_json_document_on_stdout(home, bot, arguments, code, kind):
+    result = CliRunner().invoke(cli, ["--home", str(home.path), *arguments])
+    assert result.exit_code == code
+    error = error_of(result.stdout, code)
+    assert error["kind"] == kind
+    assert error["message"] in result.stderr
+
+
+def test_without_json_an_error_leaves_stdout_empty(home, bot):
+    result = CliRunner().invoke(cli, ["--home", str(home.path), "show", "v99"])
+    assert result.stdout == ""
+
+
+def test_an_error_after_the_json_is_not_a_second_document(home, monkeypatch):
+    def told(context):
+        print_json({"verdict": "no"})
+        raise GateFailed("It is no better.")
+
+    monkeypatch.setattr(look, "_current", told)
+    result = CliRunner().invoke(cli, ["--home", str(home.path), "list", "--json"])
+    assert result.exit_code == 3
+    assert json.loads(result.stdout) == {"schema": 1, "verdict": "no"}
+
+
+@pytest.mark.parametrize("arguments", [["use"], ["list"], ["show"], ["history"]])
+def test_what_looks_can_say_it_in_json(ft, bot, arguments):
+    assert json.loads(ft(*arguments, "--json"))["schema"] == 1
+
+
+def test_a_home_that_is_a_file_is_told_without_a_traceback(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(cli, ["--home", str(tmp_path / "file"), "list"])
+    assert result.exit_code == 2
+    assert "file/registry cannot be used: Not a directory" in result.stderr
+
+
+def test_a_home_with_spaces_and_chinese_letters_works(tmp_path):
+    result = CliRunner().invoke(cli, ["--home", str(tmp_path / "茶 馆"), "list"])
+    assert result.exit_code == 0
+    assert (tmp_path / "茶 馆" / "registry" / "catalog.db").is_file()
+
+
+def test_how_to_train_without_data_is_refused_and_starts_nothing(ft, home):
+    assert "no --data" in ft("new", "--from", "tiny:1m", "--set", "epchs=3", code=2)
+    assert not home.catalog.exists()
+
+
+def test_an_encoding_without_the_letters_gets_valid_json_and_no_traceback(home, bot):
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "ollama_ft", "--home", str(home.path)]
+    env = os.environ | {"PYTHONIOENCODING": "gbk", "PYTHONUTF8": "0"}
+    done = subprocess.run([*command, "use", "茶✓"], capture_output=True, env=env)
+    assert done.returncode == 1
+    assert r"茶\u2713" in done.stderr.decode("gbk")
+    done = subprocess.run([*command, "use", "✓", "--json"], capture_output=True, env=env)
+    assert "'✓'" in json.loads(done.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_is_honoured(home, bot, monkeypatch, env, coloured):
+    flip = {"question": "Q", "expected": "A", "first": "A", "second": "B"}
+    found = {"parts": {}, "questions": [flip | {"first_right": True, "second_right": False}]}
+    monkeypatch.setattr(describe, "difference", lambda *_: found)
+    words = ["--home", str(home.path), "diff", "v1", "v2"]
+    result = CliRunner().invoke(cli, words, color=True, env=env)
+    assert ("\x1b[" in result.output) is coloured

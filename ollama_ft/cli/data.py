@@ -138,8 +138,9 @@ def base_list(context: Context, as_json: bool) -> None:
 @base_command.command("pull")
 @click.argument("model")
 @click.option("--insecure", is_flag=True, help="Ask the registry over plain http, as Ollama does.")
+@as_json
 @pass_context
-def base_pull(context: Context, model: str, insecure: bool) -> None:
+def base_pull(context: Context, model: str, insecure: bool, as_json: bool) -> None:
     """Fetch a base and pin it, without starting a family.
 
     \b
@@ -150,6 +151,9 @@ def base_pull(context: Context, model: str, insecure: bool) -> None:
 
     with context.workshop() as shop:
         base, _ = pin(shop.db, shop.home, shop.client, model, shop.emit, insecure=insecure)
+    if as_json:
+        print_json({"name": base.name, "pinned": base.pinned, "blob": base.blob_digest})
+        return
     click.echo(f"{base.name} is pinned as {base.pinned} ({short(base.blob_digest)})")
 
 

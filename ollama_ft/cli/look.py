@@ -65,15 +65,20 @@ def _current(context: Context) -> str | None:
 
 @click.command("use")
 @click.argument("family", required=False)
+@as_json
 @pass_context
-def use_command(context: Context, family: str | None) -> None:
+def use_command(context: Context, family: str | None, as_json: bool) -> None:
     """Choose the current family, or show it."""
     from ollama_ft.core import refs
     from ollama_ft.stages.family import use
 
     if family is not None:
         use(context.db, refs.family(context.db, family).name)
-    click.echo(refs.current_family(context.db).name)
+    name = refs.current_family(context.db).name
+    if as_json:
+        print_json({"current": name})
+    else:
+        click.echo(name)
 
 
 @click.command("show")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA = 1  # of the JSON that commands print
+PRINTED = "JSON was printed"  # a key of click's meta: an error after it is told on stderr alone
 WIDE = 10_000  # columns where the output is no terminal: nothing is cut there
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -42,7 +43,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
 
 def print_json(body: Mapping[str, object]) -> None:
     """Print one JSON object, with the version of its form."""
-    click.echo(json.dumps({"schema": SCHEMA} | dict(body), ensure_ascii=False, indent=2))
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[PRINTED] = True
+    escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
+    click.echo(json.dumps({"schema": SCHEMA} | dict(body), ensure_ascii=escaped, indent=2))
 
 
 def size(count: int | None) -> str:

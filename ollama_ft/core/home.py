@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ft.core.errors import Conflict
+from ollama_ft.core.errors import BadInput, Conflict
 
 MARKER = "ollama-ft.yaml"
 
@@ -92,17 +92,27 @@ def _worked_on(family: str, owner: Path) -> Conflict:
 
 
 def find_home(flag: Path | None, env: Mapping[str, str], start: Path) -> Home:
-    """Choose the home: --home, OLLAMA_FT_HOME, a parent folder with ollama-ft.yaml, user data."""
+    """Choose the home: --home, OLLAMA_FT_HOME, a parent folder with ollama-ft.yaml, user data.
+
+    Raises BadInput for the ~ of a user that there is not.
+    """
     if flag is not None:
-        return Home(path=flag.absolute(), origin="--home")
+        return Home(path=_named(flag), origin="--home")
     if named := env.get("OLLAMA_FT_HOME", "").strip():
-        return Home(path=Path(named).expanduser().absolute(), origin="OLLAMA_FT_HOME")
+        return Home(path=_named(Path(named)), origin="OLLAMA_FT_HOME")
     for folder in (start.absolute(), *start.absolute().parents):
         if (folder / MARKER).is_file():
             return Home(path=folder, origin="project")
     from platformdirs import user_data_path
 
     return Home(path=user_data_path("ollama-ft", appauthor=False), origin="user")
+
+
+def _named(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise BadInput(f"{path}: there is no such user.", mend="write the folder out") from error
 
 
 def machine_cache() -> Path:
