@@ -99,6 +99,7 @@ def new(
     families.check_name(name)
     shop.emit(Stage(name="base", text=f"fetching and pinning {base_name}"))
     base, shown = bases.pin(shop.db, shop.home, shop.client, base_name, shop.emit)
+    publishing.check_free(shop.db, shop.client, name)
     family = families.create(
         shop.db,
         name,

@@ -5,6 +5,7 @@ import os
 import re
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -15,11 +16,13 @@ from ollama_ft.cli import describe, look
 from ollama_ft.cli.app import ALIASES, SECTIONS, cli
 from ollama_ft.cli.tables import print_json
 from ollama_ft.core.catalog import append
-from ollama_ft.core.errors import GateFailed
+from ollama_ft.core.errors import BadInput, Conflict, GateFailed
 from ollama_ft.core.records import Intent
 from ollama_ft.core.refs import live
 from ollama_ft.runtime import find
+from ollama_ft.stages.family import check_name, derive_name
 from ollama_ft.stages.promote import promote
+from ollama_ft.stages.publish import check_free
 from tests.rows import a_family, a_version, an_evaluation
 
 
@@ -321,3 +324,70 @@ def test_no_color_is_honoured(home, bot, monkeypatch, env, coloured):
     words = ["--home", str(home.path), "diff", "v1", "v2"]
     result = CliRunner().invoke(cli, words, color=True, env=env)
     assert ("\x1b[" in result.output) is coloured
+
+
+def test_the_modelfile_can_be_had_as_json(ft, bot, home):
+    folder = home.modelfiles / "bot"
+    folder.mkdir(parents=True)
+    (folder / "v2.Modelfile").write_text("FROM tiny:1m\n")
+    assert ft("show", "--modelfile") == "FROM tiny:1m\n"
+    assert json.loads(ft("show", "--modelfile", "--json"))["modelfile"] == "FROM tiny:1m\n"
+
+
+def test_lost_answers_are_told_without_a_traceback(ft, bot):
+    told = ft("diff", "v1", "v2", code=1)
+    assert f"{'8' * 64}.json is not there" in told
+
+
+def test_an_answer_cannot_move_the_cursor(ft, bot, monkeypatch):
+    flip = {"question": "Q\x1b[2J", "expected": "A", "first": "A\x07", "second": "B\x1b[1A"}
+    found = {"parts": {"system": ("a\x1b[1A", "b\nc|d")}, "questions": []}
+    found["questions"] = [flip | {"first_right": True, "second_right": False}]
+    monkeypatch.setattr(describe, "difference", lambda *_: found)
+    for arguments in (["diff", "v1", "v2"], ["diff", "v1", "v2", "--md"]):
+        told = ft(*arguments)
+        assert not {"\x1b", "\x07"} & set(told)
+    assert "b<br>c\\|d |" in told
+
+
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [
+        ("qwen2.5:0.5b", "qwen2.5-0.5b-ft"),
+        ("hf.co/user/Llama-3.2-1B-GGUF:Q4_K_M", "llama-3.2-1b-gguf-q4_k_m-ft"),
+        ("smollm2:latest", "smollm2-ft"),
+        ("models/Tiny.GGUF", "tiny-ft"),
+        ("千问-7b.gguf", "7b-ft"),
+        ("模型.gguf", "ft"),
+        ("x" * 76 + "-" + "y" * 77, "y" * 77 + "-ft"),
+    ],
+)
+def test_a_family_without_a_name_gets_one_that_it_may_have(base, name):
+    assert derive_name(base) == name
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["v1", "v10", "Bot", "茶馆", "a b", "a/b", "", "-a", "a" * 81])
+def test_a_name_that_is_none_or_means_a_version_is_refused(name):
+    with pytest.raises(BadInput):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("there", "free"),
+    [
+        (["qwen3:latest"], False),
+        (["qwen3:latest", "qwen3:v0"], True),  # a family of another home
+        (["qwen3:4b"], True),
+        ([], True),
+    ],
+)
+def test_a_family_does_not_take_the_name_of_somebodys_model(db, there, free):
+    client = SimpleNamespace(find=lambda name: name in there)
+    with nullcontext() if free else pytest.raises(Conflict, match="qwen3:latest, which"):
+        check_free(db, client, "qwen3")
+
+
+def test_a_family_that_is_begun_already_may_go_on(db):
+    a_family(db, "qwen3")
+    check_free(db, SimpleNamespace(find=lambda name: name == "qwen3:latest"), "qwen3")

@@ -116,7 +116,7 @@ def _ask(
     pair: "Pair", turned: bool, place: str
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
     """The marks of the answer that is shown first, and of the other; None if it was skipped."""
-    from ollama_ft.cli.sides import plain
+    from ollama_ft.cli.tables import plain
 
     shown = (pair.second, pair.first) if turned else (pair.first, pair.second)
     click.echo(f"\n{place}  {plain(pair.question)}")

@@ -165,11 +165,10 @@ def base_show(context: Context, model: str, as_json: bool) -> None:
     """Show what is known of a pinned base."""
     from dataclasses import asdict
 
-    from ollama_ft.core.catalog import newest
     from ollama_ft.core.errors import NotFound
-    from ollama_ft.core.records import Base
+    from ollama_ft.stages.base import pinned_base
 
-    base = newest(context.db, Base, name=model)
+    base = pinned_base(context.db, model)
     if base is None:
         raise NotFound(f"{model} is not pinned.", mend=f"ollama-ft base pull {model}")
     if as_json:

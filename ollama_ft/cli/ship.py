@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import as_json, print_json, short
+from ollama_ft.cli.tables import as_json, plain, print_json, short
 from ollama_ft.core.errors import BadInput
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history for ever.")
@@ -163,7 +163,7 @@ def run_command(context: Context, words: tuple[str, ...], ref: str | None, as_js
     if not question:
         raise BadInput("There is no question.", mend='ollama-ft run "When do you open?"')
     with context.workshop() as shop:
-        streamed = None if as_json else lambda piece: click.echo(piece, nl=False)
+        streamed = None if as_json else lambda piece: click.echo(plain(piece), nl=False)
         answer = loop.ask(shop, version, question, streamed)
     if as_json:
         body = {"version": version.tag, "answer": answer.text, "done_reason": answer.done_reason}

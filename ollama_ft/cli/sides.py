@@ -1,14 +1,13 @@
 """How a comparison is printed: counts first, then what judge and people say, then the answers."""
 
 import shutil
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ollama_ft.cli.tables import console, table
+from ollama_ft.cli.tables import console, plain, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -148,11 +147,6 @@ def _grid(found: "Comparison", pair: "Pair", width: int) -> "Table":
     for row in [cells] if beside else [[cell] for cell in cells]:
         grid.add_row(*row)
     return grid
-
-
-def plain(text: str) -> str:
-    """Text from a model without characters that would move the cursor or colour the screen."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 
 
 def as_markdown(found: "Comparison", everything: bool) -> str:

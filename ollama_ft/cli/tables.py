@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
     for name in head:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(plain, row))
     out = console()
     with out.capture() as capture:
         out.print(shown)
@@ -90,3 +91,8 @@ def share(part: int | None, whole: int | None) -> str:
 def number(value: float | None, digits: int = 1) -> str:
     """A number with so many digits behind the point; "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def plain(text: str) -> str:
+    """Text from a model without characters that would move the cursor or colour the screen."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
