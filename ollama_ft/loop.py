@@ -6,6 +6,7 @@ arguments finds the rows that are there and goes on from the first one that is n
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ollama_ft.core.catalog import newest, row
 from ollama_ft.core.errors import (
     BadInput,
     Conflict,
+    FtError,
     ProofFailed,
 )
 from ollama_ft.core.events import Note, Stage
@@ -92,6 +94,7 @@ def new(
     families.check_name(name)
     shop.emit(Stage(name="base", text=f"fetching and pinning {base_name}"))
     base, shown = bases.pin(shop.db, shop.home, shop.client, base_name, shop.emit)
+    publishing.check_free(shop.db, shop.client, name)
     family = families.create(
         shop.db,
         name,
@@ -280,14 +283,37 @@ def promote(
 
 
 def rollback(shop: Workshop, family: Family, target: Version | None, reason: str) -> Promotion:
-    """Return to the version that was live before, or further back to `target`."""
-    steps = 1 if target is None else _steps_to(shop.db, family, target)
+    """Return to the version that was live before, or further back to `target`.
+
+    What is live already stays so, and no row is written.
+    """
+    steps = promotion.steps_back(shop.db, family, target)
+    if target and steps == 0:
+        return promotion.promote(shop.db, target, pointer(shop), reason)
     return promotion.rollback(shop.db, family, pointer(shop), reason, steps)
 
 
-def mend(shop: Workshop) -> list[Promotion]:
-    """Finish the moves of the live pointer that a crash interrupted."""
-    return [promotion.mend(shop.db, i, pointer(shop)) for i in promotion.pending(shop.db)]
+def mend(shop: Workshop) -> None:
+    """Finish the moves of the live pointer that a crash interrupted, and tell of each.
+
+    A family that another process works on is left to it: its move is under way. A move that the
+    runtime refuses is given up; what was live stays so.
+    """
+    for intent in promotion.pending(shop.db):
+        tag = row(shop.db, Version, intent.version).tag
+        with ExitStack() as held:
+            try:
+                held.enter_context(shop.home.lock(intent.family))
+            except Conflict:
+                continue
+            try:
+                finished = promotion.mend(shop.db, intent, pointer(shop))
+            except FtError as error:
+                text = f"an interrupted {intent.action} to {tag} was given up: {error}"
+                shop.emit(Note(text=text))
+                continue
+        if finished:
+            shop.emit(Note(text=f"finished an interrupted {intent.action}: {tag} is live"))
 
 
 def pointer(shop: Workshop) -> Callable[[Version], str]:
@@ -306,20 +332,6 @@ def _learned(shop: Workshop, family: Family) -> Dataset | None:
     if current and current.version.dataset:
         return newest_revision(shop.db, row(shop.db, Dataset, current.version.dataset))
     return datasets.newest_here(shop.db, shop.home, family.name)
-
-
-def _steps_to(db: Database, family: Family, target: Version) -> int:
-    current = live(db, family.name)
-    steps, at = 0, current.promotion if current else None
-    while at is not None and (steps == 0 or at.version != target.id):
-        at = row(db, Promotion, at.parent) if at.parent else None
-        steps += 1
-    if at is None:
-        raise Conflict(
-            f"{target.tag} was not live before what is live now.",
-            mend=f"ollama-ft promote {target.tag}",
-        )
-    return steps
 
 
 def _is_live(db: Database, version: Version) -> bool:

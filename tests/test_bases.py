@@ -1,6 +1,7 @@
 """Bases: what the texts in registry/bases say, and every kind of source, into a real store."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from ollama_ft.runtime.client import Ollama
 from ollama_ft.runtime.host import parse_host
 from ollama_ft.runtime.names import Name
 from ollama_ft.runtime.store import Store
+from ollama_ft.stages.base import known_base, pinned_base
 from tests.ggufs import CHATML_JINJA, write_adapter, write_model
 from tests.registries import registry
+from tests.rows import a_family
 
 
 @pytest.fixture
@@ -385,3 +388,28 @@ def test_a_base_from_a_registry_is_there_offline_afterwards(store, gguf):
         known = base(Source(kind="registry"), name=name)
         first = fetch_base(known, store, None, insecure=True)
     assert fetch_base(known, store, None, insecure=True) == first
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/models/Tiny-1B.GGUF", "tiny-1b:latest"),
+        ("my model (2).gguf", "my-model-2-c2f3a5f6:latest"),
+        ("模型 一.gguf", "gguf-0:latest"),
+        ("千问-7b.gguf", "7b-0:latest"),
+    ],
+)
+def test_a_gguf_with_any_name_is_a_base(home, path, name):
+    known = known_base(home, path)
+    assert (known.model.sources[0].kind, known.model.sources[0].path) == ("file", path)
+    assert re.sub(r"-[0-9a-f]{8}:", "-0:", known.name) == re.sub(r"-[0-9a-f]{8}:", "-0:", name)
+
+
+def test_two_gguf_files_without_a_latin_letter_are_two_bases(home):
+    assert known_base(home, "一.gguf").name != known_base(home, "二.gguf").name
+
+
+def test_a_pinned_base_is_found_in_any_spelling(db):
+    a_family(db)  # on tiny:1m
+    assert pinned_base(db, "library/Tiny:1M").name == "tiny:1m"
+    assert pinned_base(db, "tiny:2m") is None

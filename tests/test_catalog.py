@@ -1,9 +1,13 @@
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
+from ollama_ft.core import catalog
 from ollama_ft.core.catalog import append, every, newest, open_catalog
-from ollama_ft.core.errors import BadInput
+from ollama_ft.core.errors import BadInput, Conflict, OutOfResources
+from ollama_ft.core.machine import refusal
 from ollama_ft.core.migrations import migrations
 from ollama_ft.core.records import Proof, Use, Version
 from ollama_ft.core.sqlite import Database
@@ -62,7 +66,7 @@ def test_an_old_catalog_is_brought_up_to_date_with_its_rows(home):
 def test_a_file_that_is_no_catalog_is_left_as_it_was(home):
     home.catalog.parent.mkdir(parents=True)
     home.catalog.write_bytes(b"these are my holiday photographs " * 40)
-    with pytest.raises(BadInput, match="cannot be opened as a catalog"):
+    with pytest.raises(BadInput, match="is damaged, or no database at all"):
         open_catalog(home.catalog)
     assert home.catalog.read_bytes().startswith(b"these are my holiday")
 
@@ -93,3 +97,72 @@ def test_the_view_shows_the_newest_evaluation(db):
     an_evaluation(db, version, right=3)
     an_evaluation(db, version, right=9)
     assert next(db.query("select right from versions_view"))["right"] == 9
+
+
+def test_first_commands_at_once_make_one_catalog(home):
+    together = Barrier(8)
+
+    def first_command(_):
+        together.wait()
+        db = open_catalog(home.catalog)
+        pending = migrations.pending(db)
+        db.close()
+        return pending
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(first_command, range(8))) == [[]] * 8
+
+
+def test_a_catalog_that_another_holds_is_busy_not_broken(home, db, monkeypatch):
+    monkeypatch.setattr(catalog, "BUSY_MS", 50)
+    db.execute("pragma locking_mode = exclusive")
+    append(db, Use(family="a"))
+    with pytest.raises(Conflict, match="locked") as caught:
+        open_catalog(home.catalog)
+    assert "away" not in caught.value.mend
+
+
+def test_a_catalog_that_cannot_be_opened_is_not_called_broken(home):
+    home.catalog.mkdir(parents=True)
+    with pytest.raises(BadInput, match="unable to open") as caught:
+        open_catalog(home.catalog)
+    assert "--home" in caught.value.mend
+
+
+def test_a_catalog_with_overwritten_pages_is_damaged(home, db):
+    a_family(db)
+    db.close()
+    content = bytearray(home.catalog.read_bytes())
+    content[4096:] = b"\xab" * (len(content) - 4096)
+    home.catalog.write_bytes(content)
+    with pytest.raises(BadInput, match="is damaged") as caught:
+        open_catalog(home.catalog)
+    assert "copy" in caught.value.mend
+
+
+def test_a_full_disk_is_told_as_one(db):
+    pages = db.execute("pragma page_count").fetchone()[0]
+    db.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        append(db, Use(family="x" * 1_000_000))
+    assert isinstance(refusal(caught.value), OutOfResources)
+
+
+def test_a_mistake_in_sql_is_no_refusal_of_the_machine(db):
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        db.execute("selec 1")
+    assert refusal(caught.value) is None
+
+
+def test_a_catalog_of_a_newer_version_is_left_alone(home, db):
+    row = {"migration_set": "ollama_ft", "name": "m999_tomorrow", "applied_at": "2030"}
+    db.table("_sqlite_migrations").insert(row)
+    with pytest.raises(BadInput, match=r"made by a newer ollama-ft.*m999_tomorrow") as caught:
+        open_catalog(home.catalog)
+    assert "--upgrade" in caught.value.mend
+
+
+def test_list_looks_nothing_up_by_reading_a_whole_table(db):
+    plan = [row["detail"] for row in db.query("explain query plan select * from versions_view")]
+    read_whole = [detail.split()[1] for detail in plan if detail.startswith("SCAN")]
+    assert sorted(read_whole) == ["promotions", "v"]  # each once, not once for each version

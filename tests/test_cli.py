@@ -1,15 +1,28 @@
 """The commands as people type them, where no runtime and no training is needed."""
 
 import json
+import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from ollama_ft import loop
+from ollama_ft.cli import describe, look
 from ollama_ft.cli.app import ALIASES, SECTIONS, cli
+from ollama_ft.cli.tables import print_json
+from ollama_ft.core.catalog import append
+from ollama_ft.core.errors import BadInput, Conflict, GateFailed
+from ollama_ft.core.records import Intent
+from ollama_ft.core.refs import live
+from ollama_ft.runtime import find
+from ollama_ft.stages.family import check_name, derive_name
 from ollama_ft.stages.promote import promote
+from ollama_ft.stages.publish import check_free
 from tests.rows import a_family, a_version, an_evaluation
 
 
@@ -122,6 +135,32 @@ def test_a_dry_rollback_says_where_it_would_go_and_moves_nothing(ft, bot, db):
     assert list(db.table("promotions").rows) == before
 
 
+def test_a_dry_promotion_says_that_the_gate_is_asked(ft, bot, db):
+    a_version(db, bot, 3)
+    told = "bot:latest would move, if the gate lets it: bot:v2 → bot:v3\n"
+    assert ft("promote", "v3", "--dry-run") == told
+    assert ft("promote", "v3", "--force", "--dry-run") == (
+        "bot:latest would move: bot:v2 → bot:v3\n"
+    )
+
+
+def test_a_dry_rollback_refuses_what_a_rollback_refuses(ft, bot, db):
+    a_version(db, bot, 3)
+    assert "bot:v3 was not live before" in ft("rollback", "v3", "--dry-run", code=1)
+    assert ft("rollback", "v2", "--dry-run") == "bot:v2 is live already.\n"
+
+
+def test_rollback_tells_where_it_went_and_not_where_it_was_going_to_go(ft, bot, db, monkeypatch):
+    three = a_version(db, bot, 3)
+    reason = {"family": "bot", "version": three.key, "action": "promote", "reason": ""}
+    append(db, Intent(parent=live(db, "bot").promotion.key, **reason))
+    monkeypatch.setattr(loop, "pointer", lambda shop: lambda version: "d" * 64)
+    monkeypatch.setattr(find, "connect", lambda *_, **__: nullcontext())
+    assert ft("rollback", "--json", "--dry-run").startswith("{")
+    moved = json.loads(ft("--progress", "none", "rollback", "--json"))
+    assert (moved["was"], moved["live"]) == ("bot:v3", "bot:v2")
+
+
 def test_promoting_what_is_live_says_so(ft, bot):
     assert ft("promote", "v2", "--dry-run") == "bot:v2 is live already.\n"
 
@@ -198,3 +237,157 @@ def test_progress_goes_to_stderr_and_is_silent_on_request(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("hello") == 1
+
+
+def error_of(text, code):
+    error = json.loads(text)["error"]
+    assert error["exit_code"] == code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["show", "v99", "--json"], 1, "NotFound"),
+        (["show", "bot:v", "--json"], 2, "BadInput"),
+        (["list", "--nope", "--json"], 2, "Usage"),
+        (["rolback", "--json"], 2, "Usage"),
+        (["promote", "--json"], 2, "Usage"),
+        (["show", "--json", "\udcff"], 2, "BadInput"),
+    ],
+)
+def test_an_error_under_json_is_one_json_document_on_stdout(home, bot, arguments, code, kind):
+    result = CliRunner().invoke(cli, ["--home", str(home.path), *arguments])
+    assert result.exit_code == code
+    error = error_of(result.stdout, code)
+    assert error["kind"] == kind
+    assert error["message"] in result.stderr
+
+
+def test_without_json_an_error_leaves_stdout_empty(home, bot):
+    result = CliRunner().invoke(cli, ["--home", str(home.path), "show", "v99"])
+    assert result.stdout == ""
+
+
+def test_an_error_after_the_json_is_not_a_second_document(home, monkeypatch):
+    def told(context):
+        print_json({"verdict": "no"})
+        raise GateFailed("It is no better.")
+
+    monkeypatch.setattr(look, "_current", told)
+    result = CliRunner().invoke(cli, ["--home", str(home.path), "list", "--json"])
+    assert result.exit_code == 3
+    assert json.loads(result.stdout) == {"schema": 1, "verdict": "no"}
+
+
+@pytest.mark.parametrize("arguments", [["use"], ["list"], ["show"], ["history"]])
+def test_what_looks_can_say_it_in_json(ft, bot, arguments):
+    assert json.loads(ft(*arguments, "--json"))["schema"] == 1
+
+
+def test_a_home_that_is_a_file_is_told_without_a_traceback(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(cli, ["--home", str(tmp_path / "file"), "list"])
+    assert result.exit_code == 2
+    assert "file/registry cannot be used: Not a directory" in result.stderr
+
+
+def test_a_home_with_spaces_and_chinese_letters_works(tmp_path):
+    result = CliRunner().invoke(cli, ["--home", str(tmp_path / "茶 馆"), "list"])
+    assert result.exit_code == 0
+    assert (tmp_path / "茶 馆" / "registry" / "catalog.db").is_file()
+
+
+def test_how_to_train_without_data_is_refused_and_starts_nothing(ft, home):
+    assert "no --data" in ft("new", "--from", "tiny:1m", "--set", "epchs=3", code=2)
+    assert not home.catalog.exists()
+
+
+def test_an_encoding_without_the_letters_gets_valid_json_and_no_traceback(home, bot):
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "ollama_ft", "--home", str(home.path)]
+    env = os.environ | {"PYTHONIOENCODING": "gbk", "PYTHONUTF8": "0"}
+    done = subprocess.run([*command, "use", "茶✓"], capture_output=True, env=env)
+    assert done.returncode == 1
+    assert r"茶\u2713" in done.stderr.decode("gbk")
+    done = subprocess.run([*command, "use", "✓", "--json"], capture_output=True, env=env)
+    assert "'✓'" in json.loads(done.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color_is_honoured(home, bot, monkeypatch, env, coloured):
+    flip = {"question": "Q", "expected": "A", "first": "A", "second": "B"}
+    found = {"parts": {}, "questions": [flip | {"first_right": True, "second_right": False}]}
+    monkeypatch.setattr(describe, "difference", lambda *_: found)
+    words = ["--home", str(home.path), "diff", "v1", "v2"]
+    result = CliRunner().invoke(cli, words, color=True, env=env)
+    assert ("\x1b[" in result.output) is coloured
+
+
+def test_the_modelfile_can_be_had_as_json(ft, bot, home):
+    folder = home.modelfiles / "bot"
+    folder.mkdir(parents=True)
+    (folder / "v2.Modelfile").write_text("FROM tiny:1m\n")
+    assert ft("show", "--modelfile") == "FROM tiny:1m\n"
+    assert json.loads(ft("show", "--modelfile", "--json"))["modelfile"] == "FROM tiny:1m\n"
+
+
+def test_lost_answers_are_told_without_a_traceback(ft, bot):
+    told = ft("diff", "v1", "v2", code=1)
+    assert f"{'8' * 64}.json is not there" in told
+
+
+def test_an_answer_cannot_move_the_cursor(ft, bot, monkeypatch):
+    flip = {"question": "Q\x1b[2J", "expected": "A", "first": "A\x07", "second": "B\x1b[1A"}
+    found = {"parts": {"system": ("a\x1b[1A", "b\nc|d")}, "questions": []}
+    found["questions"] = [flip | {"first_right": True, "second_right": False}]
+    monkeypatch.setattr(describe, "difference", lambda *_: found)
+    for arguments in (["diff", "v1", "v2"], ["diff", "v1", "v2", "--md"]):
+        told = ft(*arguments)
+        assert not {"\x1b", "\x07"} & set(told)
+    assert "b<br>c\\|d |" in told
+
+
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [
+        ("qwen2.5:0.5b", "qwen2.5-0.5b-ft"),
+        ("hf.co/user/Llama-3.2-1B-GGUF:Q4_K_M", "llama-3.2-1b-gguf-q4_k_m-ft"),
+        ("smollm2:latest", "smollm2-ft"),
+        ("models/Tiny.GGUF", "tiny-ft"),
+        ("千问-7b.gguf", "7b-ft"),
+        ("模型.gguf", "ft"),
+        ("x" * 76 + "-" + "y" * 77, "y" * 77 + "-ft"),
+    ],
+)
+def test_a_family_without_a_name_gets_one_that_it_may_have(base, name):
+    assert derive_name(base) == name
+    check_name(name)
+
+
+@pytest.mark.parametrize("name", ["v1", "v10", "Bot", "茶馆", "a b", "a/b", "", "-a", "a" * 81])
+def test_a_name_that_is_none_or_means_a_version_is_refused(name):
+    with pytest.raises(BadInput):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("there", "free"),
+    [
+        (["qwen3:latest"], False),
+        (["qwen3:latest", "qwen3:v0"], True),  # a family of another home
+        (["qwen3:4b"], True),
+        ([], True),
+    ],
+)
+def test_a_family_does_not_take_the_name_of_somebodys_model(db, there, free):
+    client = SimpleNamespace(find=lambda name: name in there)
+    with nullcontext() if free else pytest.raises(Conflict, match="qwen3:latest, which"):
+        check_free(db, client, "qwen3")
+
+
+def test_a_family_that_is_begun_already_may_go_on(db):
+    a_family(db, "qwen3")
+    check_free(db, SimpleNamespace(find=lambda name: name == "qwen3:latest"), "qwen3")

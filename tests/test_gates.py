@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.gates import GateRules, load_gate
 from ollama_ft.core.home import shipped
 from ollama_ft.kinds.gate import Asked, Pair, decide
-from ollama_ft.kinds.gate_words import headline, luck, sentences
+from ollama_ft.kinds.gate_words import _further, headline, luck, sentences
 
 GATES = shipped() / "registry" / "gates"
 
@@ -253,3 +255,29 @@ def test_the_strict_gate_wants_more_than_the_default():
 )
 def test_luck_is_told_in_tries(chance, words):
     assert luck(chance) == words
+
+
+def scored(before, after, count, **changes):
+    return tuple(
+        replace(pair, score_before=before, score_after=after, **changes)
+        for pair in pairs(neither=count)
+    )
+
+
+def test_a_lower_score_is_told_as_a_score_and_not_as_questions_that_were_lost():
+    rules = GateRules(primary="token_f1")
+    ruling = rule(scored(0.8, 0.33, 21), scored(0.8, 0.6, 20), rules=rules)
+    assert ruling.outcome == "fail"
+    assert headline(ruling, "v2", "v1") == "v2 scores 0.462 on 41 questions, v1 0.800."
+    assert "fewer" not in " ".join(sentences(ruling, "v2", "v1"))
+
+
+def test_old_questions_with_scores_are_told_as_scores():
+    rules = GateRules(primary="token_f1")
+    ruling = rule(scored(0.1, 0.9, 20, new=True), scored(0.73, 0.73, 21), rules=rules)
+    assert "old questions: 0.730 on 21 questions, before 0.730" in sentences(ruling, "b", "a")[-1]
+
+
+def test_one_further_question_is_no_plural():
+    assert _further("general", 1) == "1 more general question would be enough"
+    assert _further("old questions", 2) == "2 more old questions would be enough"

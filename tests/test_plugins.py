@@ -2,8 +2,11 @@ import sys
 import types
 from importlib.metadata import EntryPoint
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from ollama_ft.cli.app import cli
 from ollama_ft.core import plugins
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.plugins import BUILT_IN, Hooks, collect, everything, hookimpl
@@ -60,3 +63,35 @@ def test_a_plugin_that_cannot_be_loaded_is_named(monkeypatch):
     with pytest.raises(BadInput, match="The plugin broken"):
         collect("metrics")
     collect.cache_clear()
+
+
+def test_a_plugin_whose_hook_takes_something_else_is_named(plugin):
+    @hookimpl
+    def register_metrics(no_such_argument):
+        pass
+
+    plugin.register_metrics = register_metrics
+    with pytest.raises(BadInput, match="The plugin mine") as caught:
+        collect("metrics")
+    assert "pip uninstall" in caught.value.mend
+
+
+def test_a_plugin_that_fails_while_it_registers_is_named(plugin):
+    @hookimpl
+    def register_metrics(register):
+        raise RuntimeError("no licence")
+
+    plugin.register_metrics = register_metrics
+    with pytest.raises(BadInput, match=r"The plugin mine.*no licence"):
+        collect("metrics")
+
+
+def test_help_tells_of_a_broken_plugin_without_a_traceback(plugin):
+    @hookimpl
+    def register_commands(register):
+        register("list", click.Command("list"))
+
+    plugin.register_commands = register_commands
+    result = CliRunner().invoke(cli, ["--help"])
+    assert result.exit_code == 2
+    assert "brings a second command 'list'" in result.output

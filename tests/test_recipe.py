@@ -44,6 +44,7 @@ def test_a_number_in_short_form_is_a_number(folder):
         ("rank: 8\nlearning_rat: 1e-3\n", r"line 2: 'learning_rat' is no key.*'learning_rate'"),
         ("rank: many\n", r"line 1: rank = 'many'"),
         ("\n\nepochs: -1\n", r"line 3: epochs = -1: input should be greater than or equal to 0"),
+        ("alpha: .inf\n", r"line 1: alpha = inf: input should be a finite number"),
         ("precision: int3\n", r"line 1: precision = 'int3'"),
         ("- a\n- b\n", "must hold `key: value`"),
         ("rank: [1\n", "is not YAML"),
@@ -80,3 +81,8 @@ def test_the_digest_follows_the_content_and_not_the_writing(folder):
     two = load_recipe(written(folder, "# the same\nseed: 0\nrank: 16\n"), [], {})
     assert one.digest == two.digest != load_recipe(written(folder, "rank: 8\n"), [], {}).digest
     assert load_recipe(written(folder, one.text()), [], {}) == one
+
+
+def test_set_with_half_a_list_is_told_as_that(folder):
+    with pytest.raises(BadInput, match=r"--set target_modules=\[q_proj: not YAML"):
+        load_recipe(written(folder, "rank: 8\n"), [], {"target_modules": "[q_proj"})

@@ -59,7 +59,8 @@ def test_a_digest_that_fits_several_versions_is_refused(db):
 
 
 @pytest.mark.parametrize(
-    "ref", ["Bot:v1", "bot:v", "bot@champion", "bot~", "b b", "v-1", "bot:v1:v2"]
+    "ref",
+    ["Bot:v1", "bot:v", "bot@champion", "bot~", "b b", "v-1", "bot:v1:v2", "bot:v" + "9" * 20],
 )
 def test_what_is_no_reference_is_refused_with_examples(db, versions, ref):
     with pytest.raises((BadInput, NotFound), match=r"reference|no family"):

@@ -1,18 +1,22 @@
 """The root command: options that every command has, the errors' way to the screen, the groups."""
 
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ollama_ft.core.errors import FtError, Interrupted
+from ollama_ft.cli.tables import PRINTED, print_json
+from ollama_ft.core.errors import BadInput, FtError, Interrupted
 from ollama_ft.core.home import Home, find_home
+from ollama_ft.core.machine import refusal
 from ollama_ft.core.settings import Setting, load_settings
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ SECTIONS = {
 }
 ALIASES = {"ls": "list", "create": "new", "undo": "rollback", "log": "history"}
 
+WANTED = "JSON is wanted"  # a key of click's meta
 TAGLINE = "git for the models you run in Ollama: fine-tune, prove, version, roll back."
 EXAMPLES = """\b
   ollama-ft new --from smollm2:135m --data faq.jsonl   a family, its base and v1
@@ -90,7 +95,6 @@ class Context:
         from ollama_ft.cli.manners import asked
         from ollama_ft.cli.progress import Progress
         from ollama_ft.core.events import Note
-        from ollama_ft.core.refs import resolve
         from ollama_ft.loop import mend
         from ollama_ft.runtime.find import connect
         from ollama_ft.workshop import Workshop
@@ -109,9 +113,7 @@ class Context:
             shop = Workshop(
                 db=self.db, home=self.home, client=client, emit=emit, may_unload=asked(unload)
             )
-            for row in mend(shop):
-                tag = resolve(self.db, row.family).tag
-                emit(Note(text=f"finished an interrupted {row.action}: {tag} is live"))
+            mend(shop)
             yield shop
 
 
@@ -162,14 +164,36 @@ class Root(click.Group):
         with formatter.section("Aliases"):
             formatter.write_dl(list(ALIASES.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options; note whether JSON is wanted, as an error has to be JSON then too."""
+        told = args[: args.index("--")] if "--" in args else args
+        ctx.meta[WANTED] = "--json" in told
+        with _shown(ctx):
+            _check_text(args)
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn every deliberate error into its text and exit code."""
-        try:
+        with _shown(ctx):
             return super().invoke(ctx)
-        except FtError as error:
-            _show(ctx, error)
-        except KeyboardInterrupt:
-            _show(ctx, Interrupted("Interrupted."))
+
+
+@contextmanager
+def _shown(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except FtError as error:
+        _show(ctx, error)
+    except KeyboardInterrupt:
+        _show(ctx, Interrupted("Interrupted."))
+    except click.UsageError as error:
+        _as_json(ctx, "Usage", error.format_message(), "", error.exit_code)
+        raise
+    except (OSError, MemoryError, sqlite3.Error) as error:
+        refused = refusal(error)
+        if refused is None or ctx.params.get("debug"):
+            raise
+        _show(ctx, refused)
 
 
 def _show(ctx: click.Context, error: FtError) -> None:
@@ -178,13 +202,35 @@ def _show(ctx: click.Context, error: FtError) -> None:
     click.echo(f"error: {error}", err=True)
     if error.mend:
         click.echo(f"  try: {error.mend}", err=True)
+    _as_json(ctx, type(error).__name__, str(error), error.mend, error.exit_code)
     ctx.exit(error.exit_code)
+
+
+def _as_json(ctx: click.Context, kind: str, text: str, mend: str, code: int) -> None:
+    """The error on stdout, where JSON is wanted and nothing was printed yet."""
+    if ctx.meta.get(WANTED) and not ctx.meta.get(PRINTED):
+        print_json({"error": {"kind": kind, "message": text, "mend": mend, "exit_code": code}})
+
+
+def _check_text(args: list[str]) -> None:
+    for word in args:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise BadInput(
+                f"{word!r} is not UTF-8 text.", mend="rename the file, or set a UTF-8 locale"
+            )
 
 
 def _plugin_commands() -> dict[str, click.Command]:
     from ollama_ft.core.plugins import collect
 
-    return {name: loaded.thing for name, loaded in collect("commands").items()}
+    taken = {name for section in SECTIONS.values() for name in section} | ALIASES.keys()
+    found = collect("commands")
+    for name in taken & found.keys():
+        raise BadInput(
+            f"{found[name].origin} brings a second command {name!r}.",
+            mend=f"pip uninstall {found[name].origin}",
+        )
+    return {name: loaded.thing for name, loaded in found.items()}
 
 
 @click.group(
@@ -208,6 +254,8 @@ def cli(
     ctx: click.Context, home: Path | None, host: str | None, progress: str | None, debug: bool
 ) -> None:
     """The root: decide the home and the settings."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
     place = find_home(home, os.environ, Path.cwd())
     flags = {"host": host, "progress": progress}
     ctx.obj = Context(home=place, settings=load_settings(place.path, os.environ, flags))
@@ -218,4 +266,7 @@ def main() -> None:
     # OpenMP's idle threads spin by default, which beside any other busy process takes the time of
     # those that work. They sleep, but in a training that finds the machine quiet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):  # a Chinese Windows has no ✓ in its own encoding
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     cli.main(sys.argv[1:], prog_name="ollama-ft")

@@ -120,18 +120,18 @@ def _ask(
     pair: "Pair", turned: bool, place: str
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
     """The marks of the answer that is shown first, and of the other; None if it was skipped."""
-    from ollama_ft.cli.tables import plain
+    from ollama_ft.cli.tables import harmless
 
     shown = (pair.second, pair.first) if turned else (pair.first, pair.second)
-    click.echo(f"\n{place}  {plain(pair.question)}")
+    click.echo(f"\n{place}  {harmless(pair.question)}")
     if pair.expected:
-        click.echo(f"reference: {plain(pair.expected)}")
+        click.echo(f"reference: {harmless(pair.expected)}")
     if pair.same:
-        click.echo(f"\n[both say the same]\n{plain(shown[0])}\n")
+        click.echo(f"\n[both say the same]\n{harmless(shown[0])}\n")
         marks = _ask_marks("both")
         return None if marks is None else (marks, marks)
     for number, answer in enumerate(shown, start=1):
-        click.echo(f"\n[answer {number}]\n{plain(answer)}")
+        click.echo(f"\n[answer {number}]\n{harmless(answer)}")
     click.echo()
     one = _ask_marks("answer 1")
     two = None if one is None else _ask_marks("answer 2")

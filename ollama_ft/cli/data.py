@@ -7,7 +7,7 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.reading import reading_options
-from ollama_ft.cli.tables import age, as_json, plain, print_json, short, size, table
+from ollama_ft.cli.tables import age, as_json, harmless, print_json, short, size, table
 from ollama_ft.cli.tidying import augment_command, clean_command, diff_command, needs_files
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def show(
         f"({short(dataset.digest)})\n"
     )
     for row in rows:
-        click.echo(plain(f"[{row.split}] {row.question}\n    {row.answer}"))
+        click.echo(harmless(f"[{row.split}] {row.question}\n    {row.answer}"))
 
 
 @click.group("base")
@@ -146,9 +146,12 @@ def base_list(context: Context, as_json: bool) -> None:
 
 @base_command.command("pull")
 @click.argument("model")
-@click.option("--insecure", is_flag=True, help="Ask the registry over plain http, as Ollama does.")
+@click.option(
+    "--insecure", is_flag=True, help="Ask the registry over plain http, as Ollama does."
+)
+@as_json
 @pass_context
-def base_pull(context: Context, model: str, insecure: bool) -> None:
+def base_pull(context: Context, model: str, insecure: bool, as_json: bool) -> None:
     """Fetch a base and pin it, without starting a family.
 
     \b
@@ -159,6 +162,9 @@ def base_pull(context: Context, model: str, insecure: bool) -> None:
 
     with context.workshop() as shop:
         base, _ = pin(shop.db, shop.home, shop.client, model, shop.emit, insecure=insecure)
+    if as_json:
+        print_json({"name": base.name, "pinned": base.pinned, "blob": base.blob_digest})
+        return
     click.echo(f"{base.name} is pinned as {base.pinned} ({short(base.blob_digest)})")
 
 
@@ -170,11 +176,10 @@ def base_show(context: Context, model: str, as_json: bool) -> None:
     """Show what is known of a pinned base."""
     from dataclasses import asdict
 
-    from ollama_ft.core.catalog import newest
     from ollama_ft.core.errors import NotFound
-    from ollama_ft.core.records import Base
+    from ollama_ft.stages.base import pinned_base
 
-    base = newest(context.db, Base, name=model)
+    base = pinned_base(context.db, model)
     if base is None:
         raise NotFound(f"{model} is not pinned.", mend=f"ollama-ft base pull {model}")
     if as_json:

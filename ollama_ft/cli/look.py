@@ -7,7 +7,17 @@ from typing import Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import age, as_json, number, print_json, share, short, size, table
+from ollama_ft.cli.tables import (
+    age,
+    as_json,
+    harmless,
+    number,
+    print_json,
+    share,
+    short,
+    size,
+    table,
+)
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -22,11 +32,13 @@ def list_command(context: Context, family: str | None, as_json: bool) -> None:
 
     if family is not None:
         refs.family(context.db, family)
-    rows = [
-        row
-        for row in context.db.query("select * from versions_view order by family, number desc")
-        if family in (None, row["family"])
-    ]
+    rows = list(
+        context.db.query(
+            "select * from versions_view where :family is null or family = :family "
+            "order by family, number desc",
+            {"family": family},
+        )
+    )
     if as_json:
         print_json({"current": _current(context), "versions": rows})
         return
@@ -63,15 +75,20 @@ def _current(context: Context) -> str | None:
 
 @click.command("use")
 @click.argument("family", required=False)
+@as_json
 @pass_context
-def use_command(context: Context, family: str | None) -> None:
+def use_command(context: Context, family: str | None, as_json: bool) -> None:
     """Choose the current family, or show it."""
     from ollama_ft.core import refs
     from ollama_ft.stages.family import use
 
     if family is not None:
         use(context.db, refs.family(context.db, family).name)
-    click.echo(refs.current_family(context.db).name)
+    name = refs.current_family(context.db).name
+    if as_json:
+        print_json({"current": name})
+    else:
+        click.echo(name)
 
 
 @click.command("show")
@@ -87,7 +104,11 @@ def show_command(context: Context, ref: str | None, part: str | None, as_json: b
 
     version = resolve(context.db, ref)
     if part == "modelfile":
-        click.echo(modelfile_text(context.home, version), nl=False)
+        text = modelfile_text(context.home, version)
+        if as_json:
+            print_json({"version": version.tag, "modelfile": text})
+        else:
+            click.echo(text, nl=False)
     elif part == "proof":
         click.echo(proof_text(context.db, context.home, version))
     elif as_json:
@@ -143,9 +164,9 @@ def diff_command(
     flips = [f for f in found["questions"] if everything or f["first_right"] != f["second_right"]]
     click.echo(f"\n{len(flips)} questions {'asked of both' if everything else 'flipped'}")
     for flip in flips:
-        click.echo(f"\n  Q  {flip['question']}\n  =  {flip['expected']}")
-        click.echo(f"  {_mark(flip['first_right'])}  {one.tag}: {flip['first']}")
-        click.echo(f"  {_mark(flip['second_right'])}  {two.tag}: {flip['second']}")
+        click.echo(f"\n  Q  {harmless(flip['question'])}\n  =  {harmless(flip['expected'])}")
+        click.echo(f"  {_mark(flip['first_right'])}  {one.tag}: {harmless(flip['first'])}")
+        click.echo(f"  {_mark(flip['second_right'])}  {two.tag}: {harmless(flip['second'])}")
 
 
 def _brief(value: object) -> str:
@@ -159,7 +180,8 @@ def _mark(right: bool) -> str:
 
 def _markdown(head: list[str], rows: list[list[str]]) -> None:
     for cells in (head, ["---"] * len(head), *rows):
-        click.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines = (cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells)
+        click.echo(f"| {' | '.join(lines)} |")
 
 
 @click.command("history")

@@ -83,6 +83,7 @@ def new_command(
     values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
     chosen = way(route, packed_as)
     lesson = None
+    _check_used(files, recipe, changes, gate)
     if files:
         lesson = replace(
             make_lesson(context, base, files, reading, recipe, changes, gate), way=chosen
@@ -102,6 +103,16 @@ def new_command(
             return
         outcome = loop.teach(shop, row, lesson)
         tell_outcome(context, outcome, as_json)
+
+
+def _check_used(
+    files: tuple[Path, ...], recipe: str | None, changes: tuple[str, ...], gate: str | None
+) -> None:
+    if not files and (recipe or changes or gate):
+        raise BadInput(
+            "--recipe, --set and --gate say how v1 is trained, and there is no --data to train on.",
+            mend="add --data faq.jsonl, or leave them for: ollama-ft train",
+        )
 
 
 @click.command("train")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context
-from ollama_ft.cli.tables import number, print_json, share, table
+from ollama_ft.cli.tables import harmless, number, print_json, share, table
 from ollama_ft.core.catalog import row
 from ollama_ft.core.home import Home
 from ollama_ft.core.judged_records import Verdict
@@ -88,13 +88,13 @@ def _print_answers(db: "Database", home: Home, outcome: "Outcome") -> None:
 
     base = {a.question_digest: a for a in answers(home, outcome.base)}
     for answered in answers(home, outcome.after)[:SHOWN]:
-        click.echo(f"Q     {answered.question}")
+        click.echo(f"Q     {harmless(answered.question)}")
         click.echo(f"base  {_one_line(base[answered.question_digest].answer)}")
         click.echo(f"v{outcome.version.number:<4} {_one_line(answered.answer)}\n")
 
 
 def _one_line(text: str, longest: int = 160) -> str:
-    line = " ".join(text.split())
+    line = " ".join(harmless(text).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import as_json, print_json, short
+from ollama_ft.cli.tables import as_json, harmless, print_json, short
 from ollama_ft.core.errors import BadInput
 
 reason_option = click.option("--reason", default="", help="Why; kept in the history for ever.")
@@ -41,15 +41,14 @@ def promote_command(
     """
     from ollama_ft.cli.make import load_the_gate
     from ollama_ft.cli.outcome import print_verdict, verdict_json
-    from ollama_ft.core.refs import live, resolve
+    from ollama_ft.core.refs import resolve
     from ollama_ft.stages.promote import check_proof
 
     version = resolve(context.db, ref)
     check_proof(context.db, version)
-    before = live(context.db, version.family)
-    was = before.version.tag if before else None
     if dry_run:
-        _say(as_json, version.family, was, version.tag, "", dry_run=True)
+        verb = "would move" if force else "would move, if the gate lets it"
+        _say(as_json, version.family, _live(context, version.family), version.tag, verb)
         return
     from ollama_ft import loop
 
@@ -59,11 +58,12 @@ def promote_command(
         )
     rules = load_the_gate(context, gate, dict.fromkeys(accept, reason))
     with context.home.lock(version.family), context.workshop() as shop:
+        was = _live(context, version.family)
         row, verdict = loop.promote(shop, version, reason, rules, force=force)
     if verdict and not as_json:
         print_verdict(verdict)
     more = {"verdict": verdict_json(verdict)} if verdict else {}
-    _say(as_json, version.family, was, version.tag, row.digest, more=more)
+    _say(as_json, version.family, was, version.tag, digest=row.digest, more=more)
 
 
 @click.command("rollback")
@@ -90,27 +90,35 @@ def rollback_command(
     from ollama_ft.core import refs
     from ollama_ft.core.catalog import newest, row
     from ollama_ft.core.records import Family, Version
-    from ollama_ft.stages.promote import rollback_target
+    from ollama_ft.stages.promote import pending, rollback_target, steps_back
 
     if ref and newest(context.db, Family, name=ref):
         family, ref = ref, None  # `rollback support`: the family, one step back
     target = refs.resolve(context.db, ref) if ref else None
     found = refs.family(context.db, target.family if target else family)
-    current = refs.live(context.db, found.name)
-    was = current.version.tag if current else None
-    if target is None:
-        target = row(context.db, Version, rollback_target(context.db, found).version)
-        step = None
-    else:
-        step = target
+    interrupted = any(intent.family == found.name for intent in pending(context.db))
+    if dry_run or not interrupted:  # an interrupted move is finished first
+        goal = rollback_target(context.db, found, steps_back(context.db, found, target))
     if dry_run:
-        _say(as_json, found.name, was, target.tag, "", dry_run=True)
+        tag = row(context.db, Version, goal.version).tag
+        _say(as_json, found.name, _live(context, found.name), tag, "would move")
+        if interrupted:
+            click.echo("A move was interrupted. It is finished first: look again then.", err=True)
         return
     from ollama_ft import loop
 
     with context.home.lock(found.name), context.workshop() as shop:
-        moved = loop.rollback(shop, found, step, reason)
-    _say(as_json, found.name, was, target.tag, moved.digest)
+        was = _live(context, found.name)
+        moved = loop.rollback(shop, found, target, reason)
+    now = row(context.db, Version, moved.version).tag
+    _say(as_json, found.name, was, now, digest=moved.digest)
+
+
+def _live(context: Context, family: str) -> str | None:
+    from ollama_ft.core.refs import live
+
+    current = live(context.db, family)
+    return current.version.tag if current else None
 
 
 def _say(
@@ -118,20 +126,21 @@ def _say(
     family: str,
     was: str | None,
     now: str,
-    digest: str,
-    dry_run: bool = False,
+    would: str = "",
+    *,
+    digest: str = "",
     more: Mapping[str, object] | None = None,
 ) -> None:
+    """Tell of a move; `would` is the verb of one that is not made."""
     if as_json:
-        body = {"family": family, "was": was, "live": now, "dry_run": dry_run}
+        body = {"family": family, "was": was, "live": now, "dry_run": bool(would)}
         print_json(body | dict(more or {}))
         return
     if was == now:
         click.echo(f"{now} is live already.")
         return
-    verb = "would move" if dry_run else "moved"
     read_back = f" ({short(digest)}, read back)" if digest else ""
-    click.echo(f"{family}:latest {verb}: {was or 'nothing'} → {now}{read_back}")
+    click.echo(f"{family}:latest {would or 'moved'}: {was or 'nothing'} → {now}{read_back}")
 
 
 @click.command("run")
@@ -154,7 +163,7 @@ def run_command(context: Context, words: tuple[str, ...], ref: str | None, as_js
     if not question:
         raise BadInput("There is no question.", mend='ollama-ft run "When do you open?"')
     with context.workshop() as shop:
-        streamed = None if as_json else lambda piece: click.echo(piece, nl=False)
+        streamed = None if as_json else lambda piece: click.echo(harmless(piece), nl=False)
         answer = loop.ask(shop, version, question, streamed)
     if as_json:
         body = {"version": version.tag, "answer": answer.text, "done_reason": answer.done_reason}

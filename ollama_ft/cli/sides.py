@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ollama_ft.cli.tables import console, plain, table
+from ollama_ft.cli.tables import console, harmless, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -115,9 +115,9 @@ def _show_pair(found: "Comparison", pair: "Pair") -> None:
     out.width = _width()
     with out.capture() as capture:
         out.print(_grid(found, pair, out.width))
-    click.echo(f"\nQ  {plain(pair.question)}")
+    click.echo(f"\nQ  {harmless(pair.question)}")
     if pair.expected:
-        click.echo(f"=  {plain(pair.expected)}")
+        click.echo(f"=  {harmless(pair.expected)}")
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
@@ -139,7 +139,7 @@ def _grid(found: "Comparison", pair: "Pair", width: int) -> "Table":
         style = "" if winner == "tie" else ("green" if winner == side else "red")
         head = f"{'✓' if right else '✗'} {version.tag}"
         head += "  judge's choice" if judged and judged.winner == side else ""
-        cells.append(Text.assemble((head, f"bold {style}"), "\n", (plain(answer), style)))
+        cells.append(Text.assemble((head, f"bold {style}"), "\n", (harmless(answer), style)))
     grid = Table.grid(padding=(0, 3, 0, 0), expand=True)
     beside = width >= NARROW
     for _ in range(2 if beside else 1):
@@ -171,7 +171,7 @@ def as_markdown(found: "Comparison", everything: bool) -> str:
 def _cell(text: str) -> str:
     for character, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "\\`")):
         text = text.replace(character, written)
-    return "<br>".join(plain(text).split("\n"))
+    return "<br>".join(harmless(text).split("\n"))
 
 
 def as_object(found: "Comparison") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import as_json, plain, print_json, short, table
+from ollama_ft.cli.tables import as_json, harmless, print_json, short, table
 from ollama_ft.core.errors import BadInput
 
 
@@ -67,7 +67,7 @@ def suite_show(context: Context, suite: str, family: str | None, as_json: bool) 
         lines = [question.question, question.answer]
         lines += [f"or: {' | '.join(question.accept)}"] if question.accept else []
         lines += [f"never: {' | '.join(question.must_not_say)}"] if question.must_not_say else []
-        click.echo(plain(f"{question_id(question.digest)}  " + "\n          ".join(lines)))
+        click.echo(harmless(f"{question_id(question.digest)}  " + "\n          ".join(lines)))
 
 
 @suite_command.command("add")

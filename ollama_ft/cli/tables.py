@@ -1,7 +1,6 @@
 """Tables, sizes and ages in the look of `ollama list`; results on stdout, in text or JSON."""
 
 import json
-import re
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA = 1  # of the JSON that commands print
+PRINTED = "JSON was printed"  # a key of click's meta: an error after it is told on stderr alone
 WIDE = 10_000  # columns where the output is no terminal: nothing is cut there
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -44,21 +44,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
 
 def harmless(text: str) -> str:
     """A text from elsewhere without what a terminal would obey: colours, titles, cursor moves."""
-    return _CONTROL.sub("\ufffd", text)
-
-
-# Of the control characters, only tab and line feed stay.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
 
 
 def print_json(body: Mapping[str, object]) -> None:
     """Print one JSON object, with the version of its form."""
-    click.echo(json.dumps({"schema": SCHEMA} | dict(body), ensure_ascii=False, indent=2))
-
-
-def plain(text: str) -> str:
-    """Somebody's text without characters that would move the cursor or colour the screen."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[PRINTED] = True
+    escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
+    click.echo(json.dumps({"schema": SCHEMA} | dict(body), ensure_ascii=escaped, indent=2))
 
 
 def size(count: int | None) -> str:
@@ -101,3 +96,8 @@ def share(part: int | None, whole: int | None) -> str:
 def number(value: float | None, digits: int = 1) -> str:
     """A number with so many digits behind the point; "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def plain(text: str) -> str:
+    """Text from a model without characters that would move the cursor or colour the screen."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))

@@ -9,7 +9,7 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.reading import reading_options
-from ollama_ft.cli.tables import as_json, plain, print_json, short, table
+from ollama_ft.cli.tables import as_json, harmless, print_json, short, table
 
 if TYPE_CHECKING:
     from ollama_ft.core.conversation import Conversation
@@ -143,13 +143,13 @@ def diff_command(
 def _print_rows(found: "Difference", count: int) -> None:
     for sign, texts in (("+", found.first_added), ("-", found.first_removed)):
         for text in texts[:count]:
-            click.echo(f"{sign} {plain(text)}")
+            click.echo(f"{sign} {harmless(text)}")
     for answered in found.first_answered[:count]:
         sides = f"    - {answered.before}\n    + {answered.after}"
-        click.echo(plain(f"~ {answered.question}\n{sides}"))
+        click.echo(harmless(f"~ {answered.question}\n{sides}"))
     for sign, texts in ((">", found.first_moved), ("*", found.first_changed)):
         for text in texts[:count]:
-            click.echo(f"{sign} {plain(text)}")
+            click.echo(f"{sign} {harmless(text)}")
 
 
 @click.command("augment")

@@ -1,5 +1,6 @@
 """The SQLite catalog, in three verbs: append, every, newest. Nothing updates, nothing deletes."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,30 +24,69 @@ def open_catalog(path: Path) -> Database:
 
     WAL, so that readers never wait for a writer; foreign keys on, so that a row's parents exist.
 
-    Raises BadInput if the file is not a SQLite database; it is left as it was.
+    Raises what core/machine.py makes of a file that is no SQLite database, is damaged, locked or
+    may not be written, and BadInput if a newer ollama-ft made it; it is left as it was.
     """
     import sqlite3
+
+    from ollama_ft.core.machine import refusal
 
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         connection = sqlite3.connect(path, timeout=BUSY_MS / 1000)
-        return prepared(connection, migrations, synchronous="full")
+        try:
+            return prepared(connection, migrations, synchronous="full")
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.DatabaseError as error:
-        raise BadInput(
-            f"{path} cannot be opened as a catalog: {error}.",
-            mend=f"ollama-ft doctor, or move {path.name} away and start anew",
-        ) from error
+        raise refusal(error, str(path)) or error from error
 
 
 def prepared(connection: "sqlite3.Connection", steps: Migrations, *, synchronous: str) -> Database:
-    """The database of a connection, in WAL, with foreign keys, and with today's tables."""
-    connection.execute("pragma journal_mode = wal")
+    """The database of a connection, in WAL, with foreign keys, and with today's tables.
+
+    Two commands may do this at once: the steps are one transaction, which the second waits for.
+
+    Raises BadInput if steps were taken that this ollama-ft does not know.
+    """
+    _into_wal(connection)
     connection.execute("pragma foreign_keys = on")
     connection.execute(f"pragma synchronous = {synchronous}")
     db = Database(connection)
     if steps.pending(db):
-        steps.apply(db)
+        connection.execute("begin immediate")
+        with connection:
+            steps.apply(db)
+    _check_age(db, steps)
     return db
+
+
+def _into_wal(connection: "sqlite3.Connection") -> None:
+    # SQLite waits for other connections everywhere but here.
+    import sqlite3
+
+    ends = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("pragma journal_mode = wal")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _check_age(db: Database, steps: Migrations) -> None:
+    known = {step.name for step in steps.pending(Database(memory=True))}
+    unknown = [step.name for step in steps.applied(db) if step.name not in known]
+    if unknown:
+        file = Path(db.execute("pragma database_list").fetchone()[2])
+        raise BadInput(
+            f"{file} was made by a newer ollama-ft: this one does not know {unknown[0]}.",
+            mend="pip install --upgrade ollama-ft",
+        )
 
 
 def append(db: Database, record: R) -> R:

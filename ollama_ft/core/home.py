@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ft.core.errors import Conflict
+from ollama_ft.core.errors import BadInput, Conflict
 
 MARKER = "ollama-ft.yaml"
 
@@ -50,43 +50,69 @@ class Home:
     def lock(self, family: str) -> Iterator[None]:
         """Hold the family's lock, so that two commands never work on it at once.
 
-        Raises Conflict, with the owner's process id, if another process holds it. A lock dies
-        with its owner.
+        Who holds it may take it again. A lock dies with its owner.
+
+        Raises Conflict, with the owner's process id, if another process holds it.
         """
         from filelock import FileLock, Timeout
 
         folder = self.path / "registry" / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         owner = folder / f"{family.replace('/', '--')}.pid"
-        lock = FileLock(owner.with_suffix(".lock"), timeout=0)
+        lock = FileLock(owner.with_suffix(".lock"), timeout=0, is_singleton=True)
         try:
             lock.acquire()
         except Timeout as error:
-            pid = owner.read_text().strip() if owner.exists() else "unknown"
-            raise Conflict(
-                f"{family} is being worked on by process {pid}.",
-                mend=f"wait for it, or end it: kill {pid}",
-            ) from error
+            raise _worked_on(family, owner) from error
+        outermost = lock.lock_counter == 1
         try:
-            owner.write_text(f"{os.getpid()}\n")
+            if outermost:
+                owner.write_text(f"{os.getpid()}\n")
             yield
         finally:
-            owner.unlink(missing_ok=True)
+            if outermost:
+                owner.unlink(missing_ok=True)
             lock.release()
 
 
+def _worked_on(family: str, owner: Path) -> Conflict:
+    try:
+        pid = owner.read_text().strip()
+    except OSError:  # it is just beginning or ending
+        pid = ""
+    if not pid:
+        return Conflict(
+            f"{family} is being worked on by another process.",
+            mend="the same command again, in a moment",
+        )
+    return Conflict(
+        f"{family} is being worked on by process {pid}.",
+        mend=f"wait for it, or end it: kill {pid}",
+    )
+
+
 def find_home(flag: Path | None, env: Mapping[str, str], start: Path) -> Home:
-    """Choose the home: --home, OLLAMA_FT_HOME, a parent folder with ollama-ft.yaml, user data."""
+    """Choose the home: --home, OLLAMA_FT_HOME, a parent folder with ollama-ft.yaml, user data.
+
+    Raises BadInput for the ~ of a user that there is not.
+    """
     if flag is not None:
-        return Home(path=flag.absolute(), origin="--home")
+        return Home(path=_named(flag), origin="--home")
     if named := env.get("OLLAMA_FT_HOME", "").strip():
-        return Home(path=Path(named).expanduser().absolute(), origin="OLLAMA_FT_HOME")
+        return Home(path=_named(Path(named)), origin="OLLAMA_FT_HOME")
     for folder in (start.absolute(), *start.absolute().parents):
         if (folder / MARKER).is_file():
             return Home(path=folder, origin="project")
     from platformdirs import user_data_path
 
     return Home(path=user_data_path("ollama-ft", appauthor=False), origin="user")
+
+
+def _named(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise BadInput(f"{path}: there is no such user.", mend="write the folder out") from error
 
 
 def machine_cache() -> Path:

@@ -28,7 +28,7 @@ def load_keyed(
     path = _find(word, name, folders, mend)
     values, lines = _read(path, mend)
     for key, text in changes.items():
-        values[key] = scalar(text)
+        values[key] = _change(key, text)
         lines.pop(key, None)
     try:
         return kind(**values)
@@ -64,6 +64,17 @@ def _read(path: Path, mend: str) -> tuple[dict[str, Any], dict[str, int]]:
         raise BadInput(f"{path} must hold `key: value` lines.", mend=mend)
     lines = {str(key): loaded.lc.key(key)[0] + 1 for key in loaded}
     return {str(key): value for key, value in loaded.items()}, lines
+
+
+def _change(key: str, text: str) -> Any:
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return scalar(text)
+    except YAMLError as error:
+        raise BadInput(
+            f"--set {key}={text}: not YAML.", mend=f"--set {key}='[one, two]', or --set {key}=word"
+        ) from error
 
 
 def scalar(text: str) -> Any:

@@ -356,3 +356,11 @@ def m013_watched(db: Database) -> None:
         | {"base_digest": str, "digest": str, "figures_json": str},
         {"version": "versions"},
     )
+
+
+@migrations()
+def m014_indices(db: Database) -> None:
+    """What the views look up for each version: without these, `list` is quadratic."""
+    for table in ("proofs", "evaluations", "publications", "promotions"):
+        db.table(table).create_index(["version"])
+    db.table("promotions").create_index(["family"])

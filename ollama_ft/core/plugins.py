@@ -103,7 +103,8 @@ class Loaded:
 def collect(kind: str) -> dict[str, Loaded]:
     """Everything of one kind by name; built-ins first, then plugins, which may not replace them.
 
-    Raises BadInput if a plugin cannot be imported, or takes a name that is already taken.
+    Raises BadInput if a plugin cannot be imported, has a hook that is none, fails while it
+    registers, or takes a name that is already taken.
     """
     manager = pluggy.PluginManager("ollama_ft")
     manager.add_hookspecs(Hooks)
@@ -113,13 +114,14 @@ def collect(kind: str) -> dict[str, Loaded]:
     for entry in entry_points(group="ollama_ft"):
         origin = entry.dist.name if entry.dist else entry.value
         try:
-            plugin = entry.load()
+            _take(manager, entry.load(), kind, origin, found)
+        except BadInput:
+            raise
         except Exception as error:  # a plugin may fail in any way; name it and stop
             raise BadInput(
                 f"The plugin {entry.name} of {origin} cannot be loaded: {error}.",
                 mend=f"pip uninstall {origin}",
             ) from error
-        _take(manager, plugin, kind, origin, found)
     return found
 
 
@@ -132,7 +134,10 @@ def _take(
 ) -> None:
     def register(name: str, thing: Any) -> None:
         if name in found:
-            raise BadInput(f"{origin} brings a second {name!r}; {found[name].origin} has it.")
+            raise BadInput(
+                f"{origin} brings a second {name!r}; {found[name].origin} has it.",
+                mend=f"pip uninstall {origin}",
+            )
         found[name] = Loaded(kind=kind, name=name, thing=thing, origin=origin)
 
     manager.register(plugin)

@@ -13,7 +13,7 @@ from ollama_ft.core.keyed import load_keyed, scalar
 class Recipe(BaseModel):
     """How to train one adapter."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     base: str | None = Field(None, description="A base this recipe is meant for; empty for any.")
     adapter: Literal["lora"] = Field("lora", description="The kind of adapter.")

@@ -10,9 +10,10 @@ from ollama_ft.core.sqlite import Database
 
 FORM = re.compile(
     r"(?P<family>[a-z0-9_][a-z0-9_./-]*?)?"
-    r"(?::v(?P<number>\d+)|(?::(?P<latest>latest))|@(?P<name>live|prev|base)|~(?P<back>\d+))?"
+    r"(?::v(?P<number>[0-9]{1,9})|(?::(?P<latest>latest))|@(?P<name>live|prev|base)"
+    r"|~(?P<back>[0-9]{1,9}))?"
 )
-BARE_NUMBER = re.compile(r"v(\d+)")
+BARE_NUMBER = re.compile(r"v([0-9]{1,9})")
 DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})")
 
 

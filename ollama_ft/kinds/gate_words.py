@@ -22,7 +22,7 @@ def headline(ruling: Ruling, after: str, before: str) -> str:
         "gain": f"{after} is no better than {before}",
     }
     if ruling.outcome == "fail":
-        reasons = [told.get(name) or _lost(ruling, name, after) for name in ruling.because]
+        reasons = [told.get(name) or _lost(ruling, name, after, before) for name in ruling.because]
         return f"{'; '.join(reasons)}."
     further = [_further(name, count) for name, count in ruling.needed.items()]
     return f"Too few questions to tell whether {after} is better: {'; '.join(further)}."
@@ -53,8 +53,7 @@ def luck(chance: float) -> str:
 
 
 def _gain(finding: Finding, after: str, before: str) -> str:
-    counted = finding.before == round(finding.before) and finding.after == round(finding.after)
-    if not counted:
+    if not _counted(finding):
         start = (
             f"{finding.name}: {after} scores {finding.after / finding.questions:.3f}, "
             f"{before} {finding.before / finding.questions:.3f} on {finding.questions} questions"
@@ -65,6 +64,11 @@ def _gain(finding: Finding, after: str, before: str) -> str:
     if finding.difference <= 0:
         return f"{start}."
     return f"{start}. Luck alone does that {luck(finding.luck)}."
+
+
+def _counted(finding: Finding) -> bool:
+    """Whether right answers were counted; else scores were added up."""
+    return finding.before == round(finding.before) and finding.after == round(finding.after)
 
 
 def _more(finding: Finding, before: str) -> str:
@@ -79,6 +83,9 @@ def _held(finding: Finding) -> str:
     start = (
         f"{finding.name}: {finding.after:.0f} of {finding.questions} right, "
         f"before {finding.before:.0f}"
+        if _counted(finding)
+        else f"{finding.name}: {finding.after / finding.questions:.3f} on {finding.questions} "
+        f"questions, before {finding.before / finding.questions:.3f}"
     )
     word = "no more than" if finding.no_worse else "up to"
     lost = f"{word} {_points(max(0.0, -finding.low))} of 100 lost"
@@ -100,11 +107,16 @@ def _points(share: float) -> str:
     return f"{100 * share:.0f}"
 
 
-def _lost(ruling: Ruling, name: str, after: str) -> str:
+def _lost(ruling: Ruling, name: str, after: str, before: str) -> str:
     found = {f.name: f for f in (*ruling.gains, *ruling.watched)}
     if ruling.old:
         found[ruling.old.name] = ruling.old
     finding = found[name]
+    if not _counted(finding):
+        return (
+            f"{after} scores {finding.after / finding.questions:.3f} on {finding.questions} "
+            f"{_called(finding)}, {before} {finding.before / finding.questions:.3f}"
+        )
     return (
         f"{after} answers {finding.before - finding.after:.0f} fewer of {finding.questions} "
         f"{_called(finding)} right ({finding.lost} lost, {finding.gained} gained)"
@@ -118,5 +130,6 @@ def _called(finding: Finding) -> str:
 
 
 def _further(name: str, count: int) -> str:
-    what = "of the same kind" if name == "gain" else f"{name.removesuffix(' questions')} questions"
+    asked = "question" if count == 1 else "questions"
+    what = "of the same kind" if name == "gain" else f"{name.removesuffix(' questions')} {asked}"
     return f"{count} more {what} would be enough"

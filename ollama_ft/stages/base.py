@@ -5,13 +5,15 @@ Writes: bases
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from ollama_ft.core.catalog import append, newest
+from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.errors import Conflict
 from ollama_ft.core.events import Count, Emit, Note
+from ollama_ft.core.files import digest_bytes
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Base
 from ollama_ft.core.sqlite import Database
@@ -136,17 +138,31 @@ def _kept(
 def known_base(home: Home, name: str) -> KnownBase:
     """What registry/bases says of the name; a path to a GGUF is a base of its own."""
     texts = load_bases(home.texts("bases"))
-    if not name.endswith(".gguf"):
+    if not name.lower().endswith(".gguf"):
         return find_base(name, texts)
-    stem = name.rsplit("/", 1)[-1].removesuffix(".gguf").lower()
-    named = find_base(Name.parse(stem).short, {})
+    named = find_base(Name.parse(_of_file(name)).short, {})
     model = Model(sources=(Source(kind="file", path=name),))
     return named.model_copy(update={"model": model})
+
+
+def _of_file(path: str) -> str:
+    """The model name of a GGUF: its own where that is one, else what is left with a few digits."""
+    stem = path.rsplit("/", 1)[-1].lower().removesuffix(".gguf")
+    left = re.sub(r"[^a-z0-9_.:-]+", "-", stem)[:60].strip("-.:")
+    if left == stem:
+        return stem
+    return f"{left or 'gguf'}-{digest_bytes(stem.encode())[7:15]}"
 
 
 def default_recipe(home: Home, name: str) -> str:
     """The recipe that registry/bases names for this base."""
     return known_base(home, name).text.recipe
+
+
+def pinned_base(db: Database, name: str) -> Base | None:
+    """The base that was last pinned under this name, in any of its spellings."""
+    wanted = Name.parse(name).lower()
+    return next((base for base in every(db, Base) if Name.parse(base.name).lower() == wanted), None)
 
 
 def known_bases(home: Home) -> list[str]:

@@ -14,13 +14,14 @@ from ollama_ft.core.records import Base, Family, Use
 from ollama_ft.core.sqlite import Database
 
 NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,79}")
+VERSION = re.compile(r"v[0-9]+")
 
 
 def derive_name(base_name: str) -> str:
     """The family's name for a base when none is given: "qwen2.5:0.5b" → "qwen2.5-0.5b-ft"."""
-    model, _, tag = base_name.rsplit("/", 1)[-1].removesuffix(".gguf").partition(":")
+    model, _, tag = base_name.rsplit("/", 1)[-1].lower().removesuffix(".gguf").partition(":")
     parts = [model, *([tag] if tag and tag != "latest" else []), "ft"]
-    return re.sub(r"[^a-z0-9_.-]+", "-", "-".join(parts).lower()).strip("-.")[-80:]
+    return re.sub(r"[^a-z0-9_.]+", "-", "-".join(parts))[-80:].strip("-.")
 
 
 def create(
@@ -64,12 +65,18 @@ def create(
 
 
 def check_name(name: str) -> None:
-    """Raise BadInput unless `name` can be a family: an Ollama model name in lower case."""
+    """Raise BadInput unless `name` can be a family: an Ollama model name in lower case, and no
+    word that stands for a version."""
     if not NAME.fullmatch(name):
         raise BadInput(
             f"{name!r} cannot be a family's name: lower-case letters, digits, '_', '.', '-', "
             "at most 80, beginning with a letter or digit.",
             mend="ollama-ft new support --from …",
+        )
+    if VERSION.fullmatch(name):
+        raise BadInput(
+            f"{name!r} cannot be a family's name: it stands for a version (ollama-ft show v1).",
+            mend=f"ollama-ft new support-{name} --from …",
         )
 
 

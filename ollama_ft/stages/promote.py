@@ -15,9 +15,10 @@ again (which is harmless) and writes the outcome.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from ollama_ft.core.catalog import append, every, newest, row
-from ollama_ft.core.errors import FtError, NothingToRollBack, ProofFailed
+from ollama_ft.core.errors import Conflict, FtError, NothingToRollBack, ProofFailed
 from ollama_ft.core.records import Family, Intent, Promotion, Proof, Version
 from ollama_ft.core.refs import live
 from ollama_ft.core.sqlite import Database
@@ -31,7 +32,8 @@ def promote(db: Database, version: Version, point: Point, reason: str) -> Promot
     Promoting what is live already changes nothing and returns the row that made it so.
 
     Raises ProofFailed if a trained version has no passing proof, and whatever `point` raises. Then
-    the pointer stands where it stood, and the journal says that the move was abandoned.
+    the pointer stands where it stood (the tag is put back, if the runtime allows it), and the
+    journal says that the move was abandoned.
     """
     check_proof(db, version)
     current = live(db, version.family)
@@ -67,6 +69,26 @@ def rollback_target(db: Database, family: Family, steps: int = 1) -> Promotion:
     return target
 
 
+def steps_back(db: Database, family: Family, target: Version | None) -> int:
+    """How many promotions ago `target` was live: 0 if it is now. None is the one before.
+
+    Raises Conflict if it was not live before what is live now.
+    """
+    if target is None:
+        return 1
+    current = live(db, family.name)
+    steps, at = 0, current.promotion if current else None
+    while at is not None and at.version != target.id:
+        at = row(db, Promotion, at.parent) if at.parent else None
+        steps += 1
+    if at is None:
+        raise Conflict(
+            f"{target.tag} was not live before what is live now.",
+            mend=f"ollama-ft promote {target.tag}",
+        )
+    return steps
+
+
 def check_proof(db: Database, version: Version) -> None:
     """Raise ProofFailed unless the version may go live: v0 always may, others need their proof."""
     if version.run is None:
@@ -86,8 +108,13 @@ def pending(db: Database) -> list[Intent]:
     return [intent for intent in reversed(every(db, Intent)) if intent.id not in ended]
 
 
-def mend(db: Database, intent: Intent, point: Point) -> Promotion:
-    """Finish a move that a crash interrupted; return the row."""
+def mend(db: Database, intent: Intent, point: Point) -> Promotion | None:
+    """Finish a move that a crash interrupted; return the row, None if it has ended meanwhile.
+
+    The family's lock must be held: an intent without an outcome may also be a move under way.
+    """
+    if newest(db, Promotion, intent=intent.key):
+        return None
     return _finish(db, intent, point)
 
 
@@ -120,6 +147,14 @@ def _finish(db: Database, intent: Intent, point: Point) -> Promotion:
     try:
         digest = point(row(db, Version, intent.version))
     except FtError:
+        _put_back(db, intent.family, point)
         outcome("abandoned", "")
         raise
     return outcome("done", digest)
+
+
+def _put_back(db: Database, family: str, point: Point) -> None:
+    """Point at what is live again: the tag may have moved before the runtime said no."""
+    if current := live(db, family):
+        with suppress(FtError):
+            point(current.version)

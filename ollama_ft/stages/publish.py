@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ollama_ft.core.catalog import append, every, newest, row
-from ollama_ft.core.errors import NotFound
+from ollama_ft.core.errors import Conflict, NotFound
 from ollama_ft.core.files import artefact, write_bytes
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Adapter, Base, Family, Merge, Publication, Removal, Run, Version
@@ -40,6 +40,20 @@ class Way:
 
 
 ANY = Way()
+
+
+def check_free(db: Database, client: "Ollama", name: str) -> None:
+    """Raise Conflict if the runtime has a model under the name of a family that is to be begun.
+
+    Its `latest` would be replaced. A `v0` beside it tells that it is a family's, of another home.
+    """
+    if newest(db, Family, name=name) or client.find(f"{name}:v0"):
+        return
+    if client.find(f"{name}:latest"):
+        raise Conflict(
+            f"The runtime has a model {name}:latest, which a live version would replace.",
+            mend=f"choose another name: ollama-ft new {name}-ft --from …",
+        )
 
 
 def register(db: Database, family: Family, adapter: Adapter | None) -> Version:
