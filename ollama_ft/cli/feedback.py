@@ -6,7 +6,7 @@ import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.logs import cut, open_home_log, plain
-from ollama_ft.cli.tables import as_json, print_json, table
+from ollama_ft.cli.tables import as_json, print_json, printable, table
 from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def _rate(
 
 @click.command("review")
 @click.option("--family", help="Only this family.")
-@click.option("-n", "most", default=20, show_default=True, help="How many at most.")
+@click.option(
+    "-n", "most", type=click.IntRange(1), default=20, show_default=True, help="How many at most."
+)
 @click.option("--list", "only_list", is_flag=True, help="Print the queue, ask nothing.")
 @by_option
 @as_json
@@ -85,10 +87,13 @@ def review_command(
     First those rated down and not corrected, then unrated ones: frequent questions, unsure
     answers, long ones.
     """
+    from ollama_ft.core import refs
     from ollama_ft.serve.queue import queue
 
     log = open_home_log(context)
     cases = queue(log, family, most)
+    if family and not cases:
+        refs.family(context.db, family)  # says so if there is none of this name
     if as_json:
         rows = [plain(c.row) | {"why": c.why, "times": c.times} for c in cases]
         print_json({"queue": rows})
@@ -112,13 +117,14 @@ def _review(log: "Database", cases: "list[Case]", by: str) -> None:
     done = at = 0
     while at < len(cases):
         case = cases[at]
-        click.secho(f"\n[{at + 1}/{len(cases)}] {case.row['version']}: {case.why}", dim=True)
-        click.secho(case.row["question_text"], bold=True)
-        click.echo(case.row["answer"] or "(no answer)")
+        head = f"\n[{at + 1}/{len(cases)}] {case.row['version']}: {case.why}"
+        click.secho(printable(head), dim=True)
+        click.secho(printable(case.row["question_text"]), bold=True)
+        click.echo(printable(case.row["answer"]) or "(no answer)")
         click.secho("u up · d down · c correct · s skip · b back · q quit ", dim=True, nl=False)
-        key = click.getchar().lower()
+        key = _key()
         click.echo()
-        if key in ("q", "\x1b", "\x03", "\x04"):
+        if key in ("q", "\x1b"):
             break
         if key == "b":
             at = max(0, at - 1)
@@ -133,6 +139,22 @@ def _review(log: "Database", cases: "list[Case]", by: str) -> None:
             continue
         at += 1
     click.echo(f"{done} rated.")
+
+
+def _key() -> str:
+    """The key that was pressed; Ctrl-C, Ctrl-D and a terminal that is gone are q.
+
+    Raises BadInput where there is no terminal.
+    """
+    try:
+        return click.getchar().lower() or "q"
+    except (EOFError, KeyboardInterrupt):
+        return "q"
+    except OSError as error:
+        raise BadInput(
+            "There is no terminal here to press a key at.",
+            mend="ollama-ft review --list, then ollama-ft feedback ID up",
+        ) from error
 
 
 def _corrected(answer: str) -> str:

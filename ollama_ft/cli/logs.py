@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import age, as_json, print_json, size, table
+from ollama_ft.cli.tables import age, as_json, print_json, printable, size, table
 
 if TYPE_CHECKING:
     from ollama_ft.core.log_records import Exchange
@@ -30,7 +30,14 @@ _WIDTH = 48  # characters of a question or an answer in a list
 )
 @click.option("--client", default="", help="Only this client.")
 @click.option("--incomplete", is_flag=True, help="Only answers that broke off.")
-@click.option("-n", "most", default=20, show_default=True, help="How many at most; 0: all.")
+@click.option(
+    "-n",
+    "most",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="How many at most; 0: all.",
+)
 @click.option("--status", "figures", is_flag=True, help="How the log does, and what was lost.")
 @as_json
 @click.pass_context
@@ -56,6 +63,7 @@ def logs_command(
     """
     if ctx.invoked_subcommand:
         return
+    from ollama_ft.core import refs
     from ollama_ft.core.logsearch import Wish, moment, search
 
     context = ctx.obj
@@ -74,9 +82,15 @@ def logs_command(
         most=most or None,
     )
     rows = search(log, wish)
+    if family and not rows:
+        refs.family(context.db, family)  # says so if there is none of this name
     if as_json:
         print_json({"exchanges": [plain(row) for row in rows]})
         return
+    _print_rows(rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
     table(
         ["ID", "WHEN", "VERSION", "CLIENT", "", "QUESTION", "ANSWER"],
         [
@@ -122,15 +136,16 @@ def logs_show(context: Context, ref: str, as_json: bool) -> None:
         return
     _print_facts(exchange)
     for turn in turns:
-        click.echo(f"\n{turn.role}: {turn.content}")
+        click.echo(printable(f"\n{turn.role}: {turn.content}"))
         if turn.extra:
-            click.echo(json.dumps(turn.extra, ensure_ascii=False))
+            click.echo(printable(json.dumps(turn.extra, ensure_ascii=False)))
     if exchange.thinking:
-        click.echo(f"\nthinking: {exchange.thinking}")
+        click.echo(printable(f"\nthinking: {exchange.thinking}"))
     for opinion in ratings:
-        click.echo(f"\n{opinion.rating} by {opinion.by or 'somebody'}, {age(opinion.at)}")
+        by = printable(opinion.by) or "somebody"
+        click.echo(f"\n{opinion.rating} by {by}, {age(opinion.at)}")
         if opinion.correction:
-            click.echo(opinion.correction)
+            click.echo(printable(opinion.correction))
 
 
 def _columns(exchange: "Exchange") -> dict[str, object]:
@@ -161,7 +176,7 @@ def _print_facts(exchange: "Exchange") -> None:
     ]
     for name, value in facts:
         if value.strip():
-            click.echo(f"{name:<12} {value}")
+            click.echo(printable(f"{name:<12} {value}"))
 
 
 @logs_command.command("import")
@@ -283,7 +298,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def cut(text: str, most: int = _WIDTH) -> str:
-    """The beginning of a text, in one line."""
-    line = " ".join(text.split())
+def cut(text: object, most: int = _WIDTH) -> str:
+    """The beginning of a text, in one line, without what a terminal would obey."""
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= most else line[: most - 1] + "…"

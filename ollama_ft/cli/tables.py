@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of the JSON that commands print
 WIDE = 10_000  # columns where the output is no terminal: nothing is cut there
 
+# What a terminal obeys instead of showing it: a logged text may hold any of these.
+_CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -33,11 +36,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
     for name in head:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(printable, row))
     out = console()
     with out.capture() as capture:
         out.print(shown)
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def printable(text: str) -> str:
+    """A text from outside without what a terminal would obey: colours, titles, the cursor."""
+    return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
 def print_json(body: Mapping[str, object]) -> None:
