@@ -400,6 +400,18 @@ def test_forget_deletes_and_marks_the_versions_that_learned_from_it(db, home, lo
     assert "forgotten" not in ft("show", "v3")
 
 
+def test_no_word_of_what_was_forgotten_is_left_in_the_files(db, home, log, ft):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    right = Verdict(rating="corrected", correction="quzzlefrob")
+    Pen(log).write([heard(50, "mazzlebop?", "vizzlewug", right), heard(51, "还有别的吗?", "没有")])
+    ft("forget", "--match", "mazzlebop", "--yes")
+    log.close()
+    files = b"".join(path.read_bytes() for path in home.log.parent.glob("log.db*"))
+    # The search keeps a word without the letters that it shares with the one before it.
+    assert [word for word in (b"zzlebop", b"zzlewug", b"zzlefrob") if word in files] == []
+    assert "没有" in ft("logs", "-q", "还有别的")
+
+
 def test_forget_asks_before_it_deletes(log, ft):
     Pen(log).write([corrected(0, *CORRECTED[0])])
     ft("forget", "--match", "shelf", code=1, keys="n\n")

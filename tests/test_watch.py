@@ -21,7 +21,7 @@ from ollama_ft.core.exchange import Heard, Turn, Verdict, new_uid
 from ollama_ft.core.logbook import Pen, open_log
 from ollama_ft.core.records import Promotion
 from ollama_ft.core.refs import live
-from ollama_ft.core.watch_records import Canary, Check
+from ollama_ft.core.watch_records import Canary, Check, Drift
 from ollama_ft.kinds.drift import lexical_vectors
 from ollama_ft.stages import canary, drift, shadow
 from ollama_ft.stages.promote import promote
@@ -130,6 +130,15 @@ def test_drift_is_silent_when_people_ask_the_same_and_loud_when_they_do_not(ft, 
     assert told["against"] == "the log" and "letters alone" in told["vectors"]
     assert {"questions", "ratings"} <= {f["name"] for f in told["found"] if f["drifted"]}
     assert any(word in e["question"] for e in told["examples"] for word in ("euros", "parcel"))
+
+
+def test_what_drift_was_shown_by_can_be_forgotten(ft, db, log, bot):
+    Pen(log).write([heard(q, days=20) for q in questions(HOURS, 60)])
+    Pen(log).write([heard(f"{q} ({i})", days=1) for i, q in enumerate(questions(MONEY, 60))])
+    shown = json.loads(ft("drift", "--json", code=8))["examples"]
+    (row,) = every(db, Drift)
+    assert json.loads(row.figures_json)["examples"] == [one["exchange"] for one in shown]
+    assert len(shown) == 5 and not any(one["question"] in row.figures_json for one in shown)
 
 
 def test_with_too_few_questions_drift_says_how_many_are_missing(ft, log, bot):

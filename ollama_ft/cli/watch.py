@@ -48,13 +48,16 @@ def drift_command(
     by_meaning = not lexical and newest(context.db, Embedder) is not None
     if by_meaning:
         with context.workshop() as shop:
-            row = watch.drift(
+            row, unlike = watch.drift(
                 context.db, context.home, log, found, start, client=shop.client, emit=shop.emit
             )
     else:
         with Progress(context.setting("progress")) as emit:
-            row = watch.drift(context.db, context.home, log, found, start, client=None, emit=emit)
+            row, unlike = watch.drift(
+                context.db, context.home, log, found, start, client=None, emit=emit
+            )
     figures: dict[str, Any] = watch.figures(row)
+    figures["examples"] = [{"exchange": a.exchange, "question": a.question} for a in unlike]
     if as_json:
         print_json({"family": row.family, "drifted": bool(row.drifted)} | figures)
     else:
