@@ -22,9 +22,10 @@ from ollama_ft.core.events import Stage
 from ollama_ft.core.logsearch import moment
 from ollama_ft.core.plugins import collect
 from ollama_ft.core.records import Dataset, Family, Run, Version
-from ollama_ft.core.refs import live, resolve
+from ollama_ft.core.refs import BARE_NUMBER, live, resolve
 from ollama_ft.kinds.context import IN_CONTEXT
-from ollama_ft.kinds.harvest.candidate import CORRECTED, DOWN, Candidate, Settings, exchange_of
+from ollama_ft.kinds.harvest.candidate import CORRECTED, Candidate, Settings, exchange_of
+from ollama_ft.kinds.harvest.fitness import not_down
 from ollama_ft.kinds.harvest.grounded import support
 from ollama_ft.kinds.harvest.sift import Sifted, sift
 from ollama_ft.kinds.more_rows import is_made
@@ -47,7 +48,7 @@ PHRASINGS = 3  # ways in which an answer was asked for, from which on one may be
 class Wish:
     """What is asked of a retraining."""
 
-    since: str = ""  # a version or a time: exchanges before it count only if they were learned
+    since: str = ""  # a version or a time: what was asked and rated before it must be learned
     min_rows: int = LEAST_NEW
     strategy: str = "scratch"  # or "continue": go on from the live version's adapter
     keep_context: bool = False  # learn to read passages, instead of to answer without them
@@ -67,19 +68,40 @@ class Plan:
     """What would be trained on, and how it came about. Nothing is written yet."""
 
     family: Family
-    exchanges: int  # that the log has of this family, since the time that was asked for
-    candidates: int
+    exchanges: int  # that the log has of this family
+    candidates: int  # of them, what was looked at
+    passed_over: int  # unrated ones that were not, since newer ones are enough
     sifted: Sifted
     frozen: datasets.Frozen
     fresh: int  # rows that the dataset before does not have, or not as this lesson
-    gone: int  # exchanges it learned from that are deleted, or were rated down since
+    gone: int  # exchanges it learned from that are deleted, or whose answer was rated down since
     min_rows: int
     done: Version | None  # the version that was made of these very rows
 
     @property
+    def few(self) -> str:
+        """What is missing, and how much, before a training is worth its time; "" if nothing is.
+
+        Where rows went away nothing new is waited for.
+        """
+        if not self.gone and self.fresh < self.min_rows:
+            return (
+                f"The log has {self.fresh} new rows for {self.family.name}; {self.min_rows} are "
+                f"the least that is trained on, {self.min_rows - self.fresh} are missing."
+            )
+        train = self.frozen.count("train")
+        if train < datasets.LEAST:
+            return (
+                f"There are {train} rows to train on; {datasets.LEAST} are the least, "
+                f"{datasets.LEAST - train} are missing."
+            )
+        return ""
+
+    @property
     def missing(self) -> int:
-        """New rows that are missing before a training is worth its time; 0 if rows went away."""
-        return 0 if self.gone else max(0, self.min_rows - self.fresh)
+        """How many rows are missing before a training is worth its time."""
+        new = 0 if self.gone else self.min_rows - self.fresh
+        return max(0, new, datasets.LEAST - self.frozen.count("train"))
 
     @property
     def nothing_new(self) -> bool:
@@ -106,13 +128,14 @@ def plan(db: "Database", home: "Home", log: "Database", family: Family, wish: Wi
     earlier = [*own.values(), *_again(before, chosen)]
     frozen = _join(list(chosen.values()), earlier, own.values())
     frozen = replace(frozen, parent=onto.key if onto else None, sources={"log": len(sifted.kept)})
-    lessons = {_lesson(row) for row in before}
-    bad = {one.uid for one in seen.candidates if one.tier == DOWN}
+    lessons = {_lesson(row) for row in (*own.values(), *_taught(db, home, onto))}
+    bad = {left.candidate.uid for left in not_down(seen.candidates, settings).left}
     lost = known - (harvesting.present(log, known) - bad)
     return Plan(
         family=family,
         exchanges=seen.exchanges,
         candidates=len(seen.candidates),
+        passed_over=seen.passed_over,
         sifted=sifted,
         frozen=frozen,
         fresh=sum(_lesson(row) not in lessons for row in frozen.rows),
@@ -144,18 +167,8 @@ def carry_out(shop: Workshop, planned: Plan, lesson: Lesson, wish: Wish) -> Outc
 
     Raises NotEnoughData if too little is new, and all that `loop.make` raises.
     """
-    if planned.missing:
-        raise NotEnoughData(
-            f"The log has {planned.fresh} new rows for {planned.family.name}; {planned.min_rows} "
-            f"are the least that is trained on, {planned.missing} are missing.",
-            mend="ollama-ft review, or --min-rows",
-        )
-    if planned.frozen.count("train") < datasets.LEAST:
-        raise NotEnoughData(
-            f"There are {planned.frozen.count('train')} rows to train on; {datasets.LEAST} are the "
-            f"least, {datasets.LEAST - planned.frozen.count('train')} are missing.",
-            mend="ollama-ft review, or train --data first",
-        )
+    if planned.few:
+        raise NotEnoughData(planned.few, mend="ollama-ft review, --min-rows, or train --data")
     text = f"{planned.fresh} new rows from the log, {planned.gone} fewer of those before"
     shop.emit(Stage(name="harvest", text=text))
     dataset = datasets.freeze(shop.db, shop.home, planned.family.name, planned.frozen)
@@ -164,11 +177,19 @@ def carry_out(shop: Workshop, planned: Plan, lesson: Lesson, wish: Wish) -> Outc
     return make(shop, planned.family, planned.frozen, lesson)
 
 
-def warm(db: "Database", family: Family, lesson: Lesson) -> Lesson:
+def warm(db: "Database", planned: Plan, lesson: Lesson) -> Lesson:
     """The lesson begun from the live version's adapter instead of from nothing.
 
-    Raises Conflict if the live version has none that was trained here.
+    Raises Conflict if the live version has none that was trained here, or if it knows what is to
+    be forgotten.
     """
+    family = planned.family
+    if planned.gone:
+        raise Conflict(
+            f"{planned.gone} exchanges that were learned are deleted or rated down since; who goes "
+            "on from an adapter that learned them does not forget them.",
+            mend=f"ollama-ft retrain {family.name} --from-logs --strategy scratch",
+        )
     current = live(db, family.name)
     if current is None or current.version.run is None:
         raise Conflict(
@@ -221,6 +242,17 @@ def _onto(db: "Database", home: "Home", family: Family) -> Dataset | None:
     return datasets.newest_here(db, home, family.name)
 
 
+def _taught(db: "Database", home: "Home", onto: Dataset | None) -> list[Conversation]:
+    """The rows that a version was made of: those of `onto`, or of the newest one before it.
+
+    A training that failed leaves a dataset that nobody has learned.
+    """
+    at = onto
+    while at is not None and newest(db, Version, dataset=at.key) is None:
+        at = row(db, Dataset, at.parent) if at.parent else None
+    return datasets.load(home, at) if at and datasets.is_here(home, at) else []
+
+
 def _lesson(row: Conversation) -> tuple[bytes, bytes, tuple[str, ...], bool]:
     return row.prompt_key, row.answer_key, row.passages, IN_CONTEXT in row.tags
 
@@ -241,10 +273,13 @@ def _of_files(db: "Database", home: "Home", onto: Dataset | None) -> dict[bytes,
 
 
 def _since(db: "Database", family: Family, since: str) -> str:
+    """The time that is meant: of a version, when its rows were chosen, not when it was ready."""
     if not since:
         return ""
-    if since.startswith("v") and since[1:].isdigit():
-        return resolve(db, f"{family.name}:{since}").at
+    number = since.removeprefix(f"{family.name}:")
+    if BARE_NUMBER.fullmatch(number):
+        version = resolve(db, f"{family.name}:{number}")
+        return row(db, Dataset, version.dataset).at if version.dataset else version.at
     return moment(since)
 
 

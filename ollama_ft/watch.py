@@ -61,11 +61,12 @@ def drift(
     *,
     client: "Ollama | None",
     emit: Emit,
-) -> Drift:
+) -> tuple[Drift, list[drifting.Asked]]:
     """Compare what is asked since an ISO time with what was asked before, and with the training.
 
     With a client and an embedding model (`knowledge add` brings one) questions are compared by
-    their meaning, else by their letters; the row says which.
+    their meaning, else by their letters; the row says which. With it come the questions that are
+    most unlike what was asked before.
 
     Raises NotEnoughData.
     """
@@ -79,7 +80,8 @@ def drift(
     vectors, by = _vectors(db, client, emit)
     found, examples = drifting.compare(recent, former, trained, vectors)
     key = current.version.key if current else None
-    return drifting.record(db, family.name, key, recent, former, found, examples, by=by)
+    made = drifting.record(db, family.name, key, recent, former, found, examples, by=by)
+    return made, examples
 
 
 def check(

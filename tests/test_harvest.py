@@ -89,6 +89,40 @@ def test_what_is_personal_is_hidden_again_in_all_turns_alike():
     assert found.kept[0].row.answer == "Yes, [EMAIL_1] is known."
 
 
+@pytest.mark.parametrize(
+    ("tier", "at", "reason"),
+    [
+        ("unrated", "2026-12-02", "rated down in bad"),
+        ("up", "2026-11-30", "rated down in bad"),
+        ("up", "2026-12-02", ""),
+        ("corrected", "2026-11-30", ""),
+    ],
+)
+def test_an_answer_rated_down_is_no_target_where_it_was_given_again(tier, at, reason):
+    bad = candidate(uid="bad", tier="down", at="2026-12-01")
+    again = candidate("when do you open", uid="again", tier=tier, at=at)
+    left = {one.candidate.uid: one.why for one in fitness.not_down([again, bad], SETTINGS).left}
+    assert left == {"bad": "rated down"} | ({"again": reason} if reason else {})
+
+
+def test_an_answer_that_was_corrected_is_no_target_where_it_was_given_again():
+    right = candidate(answer="At ten.", uid="right", tier="corrected", said="At nine.")
+    again = candidate(answer="At nine.", uid="again", tier="unrated")
+    other = candidate("When do you close?", "At nine.", uid="other", tier="unrated")
+    assert kept(fitness.not_down, again, right, other) == ["right", "other"]
+
+
+def test_an_answer_liked_after_it_was_disliked_is_learned_and_no_bad_example():
+    ones = [
+        candidate(uid="then", tier="down", at="2026-11-01"),
+        candidate(uid="now", tier="up", at="2026-11-02"),
+    ]
+    rules = {name: loaded.thing for name, loaded in collect("harvest_rules").items()}
+    found = sift(ones, rules, SETTINGS)
+    assert [one.uid for one in found.kept] == ["now"]
+    assert found.negatives == ()
+
+
 # --- beside what a suite asks ---
 
 
@@ -180,7 +214,7 @@ def test_counts_go_in_and_out_of_every_rule_and_bad_answers_are_kept_as_such():
     ones = [
         candidate(uid="a", tier="corrected", said="At three."),
         candidate(uid="b", tier="down", said="Never, a@example.com.", question="And on Sundays?"),
-        candidate(uid="c", tier="down", trouble="broke off"),
+        candidate(uid="c", tier="down", trouble="broke off", question="Half?"),
         candidate(uid="d", tier="up"),
     ]
     rules = {name: loaded.thing for name, loaded in collect("harvest_rules").items()}

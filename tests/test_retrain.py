@@ -21,6 +21,7 @@ from ollama_ft.kinds.context import IN_CONTEXT, asked
 from ollama_ft.kinds.harvest.candidate import exchange_of
 from ollama_ft.kinds.more_rows import is_made
 from ollama_ft.stages import dataset as datasets
+from ollama_ft.stages import harvest as harvesting
 from ollama_ft.workshop import Workshop
 from tests.rows import a_family, a_version
 
@@ -258,9 +259,103 @@ def test_since_leaves_out_what_is_older_but_not_what_was_learned(log, learn, tra
     Pen(log).write([corrected(0, *CORRECTED[0])])
     learn()
     old = "2026-11-01T00:00:00+00:00"
-    Pen(log).write([corrected(1, *CORRECTED[1], at=old), corrected(2, *CORRECTED[2])])
+    liked = heard(1, "Old?", "Yes.", Verdict(rating="up", at=old), at=old)
+    Pen(log).write([liked, corrected(2, *CORRECTED[2])])
     learn(since="2026-11-20")
     assert learned(trained[1]) == {CORRECTED[0][0], CORRECTED[2][0]}
+
+
+def test_since_a_time_is_what_was_rated_since_however_old_the_question(log, home, db, family):
+    Pen(log).write([corrected(i, *CORRECTED[i], at="2020-01-01T00:00:00+00:00") for i in (0, 1)])
+    planned = retrain.plan(db, home, log, family, retrain.Wish(since="2026-11-20"))
+    assert learned(planned.frozen) == {CORRECTED[0][0], CORRECTED[1][0]}
+    assert (planned.exchanges, planned.candidates) == (2, 2)
+
+
+@pytest.mark.parametrize("since", ["v2", "bot:v2"])
+def test_since_a_version_is_since_its_rows_were_chosen_so_that_nothing_is_lost_in_its_training(
+    db, home, log, family, learn, since
+):
+    Pen(log).write([corrected(0, *CORRECTED[0])])
+    learn()
+    made = newest(db, Version, number=2)
+    at = {"chosen": "2026-11-20T08:00:00+00:00", "ready": "2026-11-20T12:00:00+00:00"}
+    db.execute("update datasets set at = ? where id = ?", [at["chosen"], made.dataset])
+    db.execute("update versions set at = ? where id = ?", [at["ready"], made.key])
+    times = {"before": "2026-11-20T07:00:00+00:00", "meanwhile": "2026-11-20T09:00:00+00:00"}
+    for number, (name, when) in enumerate(times.items(), 1):
+        liked = Verdict(rating="up", at=when)
+        Pen(log).write([heard(number, f"{name}?", f"Yes, {name}.", liked, at=when)])
+    planned = retrain.plan(db, home, log, family, retrain.Wish(since=since))
+    assert learned(planned.frozen) == {CORRECTED[0][0], "meanwhile?"}
+
+
+def test_what_a_failed_training_left_is_still_new_and_is_trained_on_next_time(db, home, log):
+    family = a_family(db)
+    make_live(db, a_version(db, family, 0))
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    wish = retrain.Wish()
+    first = retrain.plan(db, home, log, family, wish)
+    datasets.freeze(db, home, "bot", first.frozen)  # and then the training is killed
+    again = retrain.plan(db, home, log, family, wish)
+    assert not again.nothing_new
+    assert (again.fresh, again.missing) == (10, 0)
+    assert again.frozen.digest == first.frozen.digest
+
+
+def test_a_correction_is_learned_however_the_answer_itself_ended(db, home, log, family):
+    Pen(log).write(
+        [
+            corrected(0, "Cut?", "Not any more.", done_reason="length"),
+            corrected(1, "Broken?", "Whole.", status="incomplete"),
+            corrected(2, "Failed?", "Mended.", status="failed", reply=None),
+        ]
+    )
+    planned = retrain.plan(db, home, log, family, retrain.Wish())
+    assert learned(planned.frozen) == {"Cut?", "Broken?", "Failed?"}
+    assert [bad.prompt[0][1] for bad in planned.sifted.negatives] == ["Cut?"]
+
+
+def test_an_answer_disliked_where_it_was_given_again_is_unlearned(log, learn, trained):
+    up = Verdict(rating="up", at="2026-11-25T10:00:00+00:00")
+    Pen(log).write([heard(0, "Rude?", "Go away.", up)])
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED, 1)])
+    learn()
+    down = Verdict(rating="down", at="2026-11-26T10:00:00+00:00")
+    Pen(log).write([heard(50, "Rude?", "Go away.", down)])
+    assert learn().gone == 1
+    assert "Rude?" not in learned(trained[1])
+
+
+def test_of_unrated_answers_the_newest_are_looked_at_and_how_many_are_not_is_told(log):
+    said = "The shop opens at nine."
+    Pen(log).write([heard(i, f"Open {i}?", said, context=(PASSAGE,)) for i in range(5)])
+    Pen(log).write([corrected(9, *CORRECTED[0], at="2020-01-01T00:00:00+00:00")])
+    seen = harvesting.read(log, "bot", known={"0000000000000001"}, most_unrated=2)
+    assert [int(one.uid) for one in seen.candidates] == [1, 3, 4, 9]
+    assert (seen.exchanges, seen.passed_over) == (6, 2)
+
+
+def test_who_goes_on_from_an_adapter_that_learned_what_is_forgotten_is_refused(log, learn, ft):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    learn()
+    ft("forget", "1", "--yes")
+    told = ft("retrain", "--from-logs", "--strategy", "continue", code=1)
+    assert "does not forget" in told
+    assert "--strategy scratch" in told
+
+
+def test_a_dry_run_that_leaves_too_few_rows_to_train_on_says_so_with_exit_4(db, home, log, ft):
+    make_live(db, a_version(db, a_family(db, "new"), 0))
+    Pen(log).write([corrected(i, *CORRECTED[i], family="new") for i in range(3)])
+    told = ft("retrain", "new", "--from-logs", "--min-rows", "1", "--dry-run", code=4)
+    assert "There are 3 rows to train on; 8 are the least, 5 are missing" in told
+    ft("retrain", "new", "--from-logs", "--min-rows", "1", code=4)
+
+
+@pytest.mark.parametrize("wish", [("--min-rows", "0"), ("--paraphrases", "-1", "--model", "m")])
+def test_a_number_that_makes_no_sense_is_refused(ft, wish):
+    ft("retrain", "--from-logs", *wish, code=2)
 
 
 def test_too_few_rows_say_how_many_are_missing(log, learn, trained):
@@ -303,6 +398,18 @@ def test_forget_deletes_and_marks_the_versions_that_learned_from_it(db, home, lo
     assert "Who is the boss?" not in learned(planned.frozen)
     assert "1 exchanges that were forgotten" in ft("show", "v2")
     assert "forgotten" not in ft("show", "v3")
+
+
+def test_no_word_of_what_was_forgotten_is_left_in_the_files(db, home, log, ft):
+    Pen(log).write([corrected(i, *pair) for i, pair in enumerate(CORRECTED)])
+    right = Verdict(rating="corrected", correction="quzzlefrob")
+    Pen(log).write([heard(50, "mazzlebop?", "vizzlewug", right), heard(51, "还有别的吗?", "没有")])
+    ft("forget", "--match", "mazzlebop", "--yes")
+    log.close()
+    files = b"".join(path.read_bytes() for path in home.log.parent.glob("log.db*"))
+    # The search keeps a word without the letters that it shares with the one before it.
+    assert [word for word in (b"zzlebop", b"zzlewug", b"zzlefrob") if word in files] == []
+    assert "没有" in ft("logs", "-q", "还有别的")
 
 
 def test_forget_asks_before_it_deletes(log, ft):

@@ -21,7 +21,7 @@ from ollama_ft.core.exchange import Heard, Turn, Verdict, new_uid
 from ollama_ft.core.logbook import Pen, open_log
 from ollama_ft.core.records import Promotion
 from ollama_ft.core.refs import live
-from ollama_ft.core.watch_records import Canary, Check
+from ollama_ft.core.watch_records import Canary, Check, Drift
 from ollama_ft.kinds.drift import lexical_vectors
 from ollama_ft.stages import canary, drift, shadow
 from ollama_ft.stages.promote import promote
@@ -132,9 +132,23 @@ def test_drift_is_silent_when_people_ask_the_same_and_loud_when_they_do_not(ft, 
     assert any(word in e["question"] for e in told["examples"] for word in ("euros", "parcel"))
 
 
+def test_what_drift_was_shown_by_can_be_forgotten(ft, db, log, bot):
+    Pen(log).write([heard(q, days=20) for q in questions(HOURS, 60)])
+    Pen(log).write([heard(f"{q} ({i})", days=1) for i, q in enumerate(questions(MONEY, 60))])
+    shown = json.loads(ft("drift", "--json", code=8))["examples"]
+    (row,) = every(db, Drift)
+    assert json.loads(row.figures_json)["examples"] == [one["exchange"] for one in shown]
+    assert len(shown) == 5 and not any(one["question"] in row.figures_json for one in shown)
+
+
 def test_with_too_few_questions_drift_says_how_many_are_missing(ft, log, bot):
     Pen(log).write([heard(q) for q in questions(HOURS, 20)])
     assert "30 are missing" in ft("drift", code=4)
+
+
+@pytest.mark.parametrize("since", ["99999y", "1" * 5000 + "d", "0001-01-01", "2999-01-01"])
+def test_a_time_before_or_after_all_that_was_logged_is_no_crash(ft, log, bot, since):
+    assert "50 are missing" in ft("drift", "--since", since, code=4)
 
 
 def test_turns_behind_the_first_one_and_other_families_are_not_counted(log):
@@ -223,9 +237,11 @@ def test_an_alarm_holds_until_the_drop_is_clearly_over(db, home, log, bot, no_sh
     pen.write(ratings(60, 60, days=1))
     first = look(NOW)
     assert (first.verdict, first.action) == ("decayed", "told")
-    pen.write(ratings(360, 0, days=1, client="again"))  # 87 % of 90 %: a drop of 3 %
+    pen.write(ratings(196, 0, days=1, client="more"))  # 81 % after 90 %: a drop of 10 %
+    assert look(NOW).verdict == "decayed"
+    pen.write(ratings(360, 0, days=1, client="again"))  # 91 %
     assert look(NOW).verdict == "steady"
-    assert len(every(db, Check)) == 2
+    assert len(every(db, Check)) == 3
 
 
 def test_a_score_that_fell_on_one_suite_is_decay_too(db, home, log, bot, no_shop):
@@ -247,6 +263,10 @@ def test_training_is_due_after_so_many_rows(ft, log, bot):
     Pen(log).write(db_rows)
     assert "not yet, 12 new rows" in ft("schedule", "--due", code=4)
     assert "12 new rows" in ft("schedule", "--due", "--rows", "10")
+
+
+def test_the_help_of_schedule_keeps_the_crontab_that_is_there(ft):
+    assert "(crontab -l; ollama-ft schedule) | crontab -" in ft("schedule", "--help")
 
 
 def test_entries_name_one_home_and_survive_odd_paths(tmp_path):
@@ -340,6 +360,14 @@ def test_the_shadow_asks_version_by_version_and_counts_who_is_nearer(db, home, l
     assert (figures["candidate_nearer"], figures["live_nearer"]) == (1, 0)
     with pytest.raises(NotEnoughData):
         shadow.choose(log, "bot", "2100", 10)
+
+
+def test_the_shadow_asks_as_many_as_were_wished_for_where_the_newest_cannot_be_asked(log):
+    image = Turn(role="user", content="What is this?", extra={"images": ["…"]})
+    plain = [heard(f"Question {i}?") for i in range(4)]
+    Pen(log).write([*plain, *(heard("", turns=(replace(image, content=f"{i}"),)) for i in "abc")])
+    asked = shadow.choose(log, "bot", "2020-01-01", 3)
+    assert [one.messages[-1].content for one in asked] == [f"Question {i}?" for i in (1, 2, 3)]
 
 
 def test_the_canary_tells_a_changed_runtime_from_one_that_answers_as_before(db, home, bot, played):

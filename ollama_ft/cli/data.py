@@ -146,9 +146,7 @@ def base_list(context: Context, as_json: bool) -> None:
 
 @base_command.command("pull")
 @click.argument("model")
-@click.option(
-    "--insecure", is_flag=True, help="Ask the registry over plain http, as Ollama does."
-)
+@click.option("--insecure", is_flag=True, help="Ask the registry over plain http, as Ollama does.")
 @as_json
 @pass_context
 def base_pull(context: Context, model: str, insecure: bool, as_json: bool) -> None:

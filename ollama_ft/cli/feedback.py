@@ -94,10 +94,13 @@ def review_command(
     First those rated down and not corrected, then unrated ones: frequent questions, unsure
     answers, long ones.
     """
+    from ollama_ft.core import refs
     from ollama_ft.serve.queue import queue
 
     log = open_home_log(context)
     cases = queue(log, family, most)
+    if family and not cases:
+        refs.family(context.db, family)  # says so if there is none of this name
     if as_json:
         rows = [plain(c.row) | {"why": c.why, "times": c.times} for c in cases]
         print_json({"queue": rows})
@@ -121,13 +124,14 @@ def _review(log: "Database", cases: "list[Case]", by: str) -> None:
     done = at = 0
     while at < len(cases):
         case = cases[at]
-        click.secho(f"\n[{at + 1}/{len(cases)}] {case.row['version']}: {case.why}", dim=True)
+        head = f"\n[{at + 1}/{len(cases)}] {case.row['version']}: {case.why}"
+        click.secho(harmless(head), dim=True)
         click.secho(harmless(case.row["question_text"]), bold=True)
         click.echo(harmless(case.row["answer"]) or "(no answer)")
         click.secho("u up · d down · c correct · s skip · b back · q quit ", dim=True, nl=False)
-        key = click.getchar().lower()
+        key = _key()
         click.echo()
-        if key in ("q", "\x1b", "\x03", "\x04"):
+        if key in ("q", "\x1b"):
             break
         if key == "b":
             at = max(0, at - 1)
@@ -142,6 +146,22 @@ def _review(log: "Database", cases: "list[Case]", by: str) -> None:
             continue
         at += 1
     click.echo(f"{done} rated.")
+
+
+def _key() -> str:
+    """The key that was pressed; Ctrl-C, Ctrl-D and a terminal that is gone are q.
+
+    Raises BadInput where there is no terminal.
+    """
+    try:
+        return click.getchar().lower() or "q"
+    except (EOFError, KeyboardInterrupt):
+        return "q"
+    except OSError as error:
+        raise BadInput(
+            "There is no terminal here to press a key at.",
+            mend="ollama-ft review --list, then ollama-ft feedback ID up",
+        ) from error
 
 
 def _corrected(answer: str) -> str:

@@ -63,6 +63,7 @@ def logs_command(
     """
     if ctx.invoked_subcommand:
         return
+    from ollama_ft.core import refs
     from ollama_ft.core.logsearch import Wish, moment, search
 
     context = ctx.obj
@@ -81,9 +82,15 @@ def logs_command(
         most=most or None,
     )
     rows = search(log, wish)
+    if family and not rows:
+        refs.family(context.db, family)  # says so if there is none of this name
     if as_json:
         print_json({"exchanges": [plain(row) for row in rows]})
         return
+    _print_rows(rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
     table(
         ["ID", "WHEN", "VERSION", "CLIENT", "", "QUESTION", "ANSWER"],
         [
@@ -304,7 +311,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def cut(text: str, most: int = _WIDTH) -> str:
-    """The beginning of a text, in one line."""
-    line = " ".join(text.split())
+def cut(text: object, most: int = _WIDTH) -> str:
+    """The beginning of a text, in one line, without what a terminal would obey."""
+    line = harmless(" ".join(str(text).split()))
     return line if len(line) <= most else line[: most - 1] + "…"

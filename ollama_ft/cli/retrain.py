@@ -32,9 +32,13 @@ SHOWN = 20  # exchanges that `forget` lists
 @click.command("retrain")
 @click.argument("family", required=False)
 @click.option("--from-logs", is_flag=True, help="Learn from what was asked through `serve`.")
-@click.option("--since", default="", help="Only what came since a version or a time: v2, 7d.")
+@click.option("--since", default="", help="Only what was asked or rated since: v2, 7d.")
 @click.option(
-    "--min-rows", default=10, show_default=True, help="New rows below which nothing is trained."
+    "--min-rows",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="New rows below which nothing is trained.",
 )
 @click.option(
     "--strategy",
@@ -47,7 +51,9 @@ SHOWN = 20  # exchanges that `forget` lists
     is_flag=True,
     help="Learn to answer from documents in the prompt, instead of without them.",
 )
-@click.option("--paraphrases", default=0, help="Other ways to ask each, by --model.")
+@click.option(
+    "--paraphrases", type=click.IntRange(0), default=0, help="Other ways to ask each, by --model."
+)
 @click.option("--model", help="Who puts questions in other words: any model of the runtime.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be learned, and why.")
 @recipe_option
@@ -130,7 +136,7 @@ def _carry_out(
     from ollama_ft import retrain
 
     if wish.strategy == "continue":
-        lesson = retrain.warm(context.db, planned.family, lesson)
+        lesson = retrain.warm(context.db, planned, lesson)
     with context.workshop(unload=unload) as shop:
         if wish.model is not None:
             planned = retrain.widen(shop, planned, wish.paraphrases, wish.model)
@@ -166,8 +172,11 @@ def _print_plan_text(planned: "Plan") -> None:
     sifted = planned.sifted
     click.echo(
         f"{planned.exchanges} exchanges of {planned.family.name} in the log; "
-        f"{planned.candidates} are rated or were answered from documents\n"
+        f"{planned.candidates} are looked at: rated, or answered from documents"
     )
+    if planned.passed_over:
+        click.echo(f"{planned.passed_over} older ones that nobody rated are passed over")
+    click.echo()
     table(
         ["RULE", "IN", "OUT", "LEFT", "FOR EXAMPLE"],
         [
@@ -190,11 +199,11 @@ def _print_plan_text(planned: "Plan") -> None:
     if planned.nothing_new:
         _print_nothing(planned, as_json=False)
     elif planned.missing:
-        click.echo(f"missing   {planned.missing} rows to the {planned.min_rows} of --min-rows")
+        click.echo(f"missing   {planned.few}")
     else:
         frozen = planned.frozen
         click.echo(f"dataset   {len(frozen.rows)} rows, {frozen.count('test')} of them to test")
-        click.echo(f"next      ollama-ft retrain {planned.family.name} --from-logs")
+        click.echo("next      the same without --dry-run")
 
 
 def _plan_json(planned: "Plan") -> dict[str, object]:
@@ -203,6 +212,7 @@ def _plan_json(planned: "Plan") -> dict[str, object]:
         "family": planned.family.name,
         "exchanges": planned.exchanges,
         "candidates": planned.candidates,
+        "passed_over": planned.passed_over,
         "rules": [
             {
                 "rule": step.rule,

@@ -16,6 +16,8 @@ SCHEMA = 1  # of the JSON that commands print
 PRINTED = "JSON was printed"  # a key of click's meta: an error after it is told on stderr alone
 WIDE = 10_000  # columns where the output is no terminal: nothing is cut there
 
+# What a terminal obeys instead of showing it: a logged text may hold any of these.
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

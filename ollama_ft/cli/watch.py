@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
+from ollama_ft.cli.logs import cut, open_home_log
 from ollama_ft.cli.tables import as_json, print_json, table
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ def drift_command(
     Exit code 8 if they do, with the questions that are most unlike the training.
     """
     from ollama_ft import watch
-    from ollama_ft.cli.logs import open_home_log
     from ollama_ft.cli.progress import Progress
     from ollama_ft.core import refs
     from ollama_ft.core.catalog import newest
@@ -48,13 +48,16 @@ def drift_command(
     by_meaning = not lexical and newest(context.db, Embedder) is not None
     if by_meaning:
         with context.workshop() as shop:
-            row = watch.drift(
+            row, unlike = watch.drift(
                 context.db, context.home, log, found, start, client=shop.client, emit=shop.emit
             )
     else:
         with Progress(context.setting("progress")) as emit:
-            row = watch.drift(context.db, context.home, log, found, start, client=None, emit=emit)
+            row, unlike = watch.drift(
+                context.db, context.home, log, found, start, client=None, emit=emit
+            )
     figures: dict[str, Any] = watch.figures(row)
+    figures["examples"] = [{"exchange": a.exchange, "question": a.question} for a in unlike]
     if as_json:
         print_json({"family": row.family, "drifted": bool(row.drifted)} | figures)
     else:
@@ -74,7 +77,7 @@ def _print_drift(family: str, now: int, before: int, figures: dict[str, Any]) ->
     if any(f["drifted"] for f in figures["found"]):
         click.echo("\nPeople ask something else than they did. Most unlike what is known:")
         for example in figures["examples"]:
-            click.echo(f"  {example['exchange']:>6}  {_cut(example['question'])}")
+            click.echo(f"  {example['exchange']:>6}  {cut(example['question'], _WIDTH)}")
         click.echo("\ntry: ollama-ft review, then train on the answers")
     else:
         click.echo("\nPeople ask what they did before, as far as can be told.")
@@ -93,7 +96,6 @@ def check_command(context: Context, family: str | None, dry_run: bool, as_json: 
     Exit code 8 if it is worse, 4 if there are too few ratings to tell.
     """
     from ollama_ft import watch
-    from ollama_ft.cli.logs import open_home_log
     from ollama_ft.core import refs
 
     found = refs.family(context.db, family)
@@ -157,8 +159,8 @@ def _print_check(context: Context, looked: "Looked") -> None:
     else:
         click.echo(f"\n{tag} does worse than before.")
         for example in looked.examples:
-            click.echo(f"  {example['id']:>6}  {_cut(example['question'])}")
-            click.echo(f"          {example['rating']}: {_cut(example['answer'])}")
+            click.echo(f"  {example['id']:>6}  {cut(example['question'], _WIDTH)}")
+            click.echo(f"          {example['rating']}: {cut(example['answer'], _WIDTH)}")
         if looked.back:
             to = row(context.db, Version, looked.back.version)
             click.echo(f"\nRolled back: {looked.back.family}:latest is {to.tag} again.")
@@ -170,7 +172,14 @@ def _print_check(context: Context, looked: "Looked") -> None:
 @click.command("shadow")
 @click.argument("ref")
 @click.option("--since", default="1d", show_default=True, help="A date, or 7d, 12h, 2w.")
-@click.option("-n", "most", default=100, show_default=True, help="Questions at most.")
+@click.option(
+    "-n",
+    "most",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Questions at most.",
+)
 @click.option("--all", "whole", is_flag=True, help="Print the pairs that agree, too.")
 @as_json
 @pass_context
@@ -184,7 +193,6 @@ def shadow_command(
       ollama-ft shadow support:v3 --since 7d -n 300
     """
     from ollama_ft import watch
-    from ollama_ft.cli.logs import open_home_log
     from ollama_ft.core.logsearch import moment
     from ollama_ft.core.refs import resolve
 
@@ -212,11 +220,11 @@ def shadow_command(
 
 def _print_pairs(pairs: "list[Pair]") -> None:
     for pair in pairs:
-        click.echo(f"Q          {_cut(pair.question, 100)}")
-        click.echo(f"live       {_cut(pair.live, 100)}")
-        click.echo(f"candidate  {_cut(pair.candidate, 100)}")
+        click.echo(f"Q          {cut(pair.question, 100)}")
+        click.echo(f"live       {cut(pair.live, 100)}")
+        click.echo(f"candidate  {cut(pair.candidate, 100)}")
         if pair.wanted:
-            click.echo(f"wanted     {_cut(pair.wanted, 100)}")
+            click.echo(f"wanted     {cut(pair.wanted, 100)}")
         click.echo()
 
 
@@ -243,7 +251,7 @@ def schedule_command(
     the live version has decayed. Nothing is installed.
 
     \b
-      ollama-ft schedule | crontab -
+      (crontab -l; ollama-ft schedule) | crontab -
       ollama-ft schedule --due && ollama-ft retrain --from-logs
     """
     from ollama_ft.cli.entries import entry
@@ -258,7 +266,6 @@ def schedule_command(
             click.echo(text, nl=False)
         return
     from ollama_ft import watch
-    from ollama_ft.cli.logs import open_home_log
 
     now = datetime.now(UTC)
     log = open_home_log(context)
@@ -301,8 +308,3 @@ def listen(context: Context, ref: str | None, as_json: bool) -> None:
             click.echo(f"  try: ollama-ft eval {version.tag}, then ollama-ft rollback if it fell")
     if heard is not None and not heard.sings:
         click.get_current_context().exit(DRIFTED)
-
-
-def _cut(text: object, most: int = _WIDTH) -> str:
-    line = " ".join(str(text).split())
-    return line if len(line) <= most else line[: most - 1] + "…"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 STORED = "stored"  # the tally of exchanges that the proxy ever brought
 _CHUNK = 500  # rows that are deleted in one transaction
+_MERGED = 500  # pages of the search that are merged in one
 
 _EXCHANGE = (
     "at", "uid", "family", "version", "version_digest", "model", "client", "path", "prompt",
@@ -273,6 +274,23 @@ def remove(db: Database, exchanges: Sequence[int], *, last: bool = True) -> int:
         with writing(db):  # FTS5 only marks them as gone until it writes its index anew
             db.conn.execute("insert into words (words) values ('optimize')")
     return removed
+
+
+def scour(db: Database) -> None:
+    """Take the words of what was removed out of the file, not only out of what is found.
+
+    The search keeps the words of a deleted row until its parts are merged, and the write-ahead log
+    its pages until it is begun anew. In small steps, so that a writer waits little.
+    """
+    pages = -_MERGED  # below 0: all parts are to become one
+    while True:
+        before = db.conn.total_changes
+        with writing(db):
+            db.conn.execute("insert into words (words, rank) values ('merge', ?)", [pages])
+        if db.conn.total_changes - before < 2:  # SQLite's way to say that nothing was left to do
+            break
+        pages = _MERGED
+    db.execute("pragma wal_checkpoint(truncate)").fetchall()
 
 
 def _remove(sql: "sqlite3.Connection", key: int) -> int:

@@ -11,6 +11,7 @@ from ollama_ft.core.words import match_query
 
 _AGO = re.compile(r"(\d+)\s*(h|d|w|m|y)")
 _HOURS = {"h": 1, "d": 24, "w": 168, "m": 730, "y": 8766}
+_EPOCH = "1970-01-01T00:00:00+00:00"  # before anything was logged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ def search(log: Database, wish: Wish) -> list[dict[str, Any]]:
     for name in ("family", "version", "client", "status", "source"):
         if value := getattr(wish, name):
             where.append(f"e.{name} = :{name}")
-            values[name] = value
+            # Half a surrogate pair (of a terminal with another encoding) is in the log as U+FFFD.
+            values[name] = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if wish.since:
         where.append("e.at >= :since")
         values["since"] = wish.since
@@ -71,20 +73,23 @@ def _rated(rating: str, values: dict[str, object]) -> list[str]:
 def moment(text: str, now: datetime | None = None) -> str:
     """The ISO time that a person means: a date, a time, or how long ago ("7d", "12h", "2w").
 
-    Raises BadInput for anything else.
+    What is before 1970 is 1970. Raises BadInput for anything else.
     """
     if ago := _AGO.fullmatch(text.strip()):
         try:
             back = timedelta(hours=int(ago[1]) * _HOURS[ago[2]])
-            return ((now or datetime.now(UTC)) - back).isoformat(timespec="seconds")
-        except OverflowError:
-            return ""
+            ago_at = (now or datetime.now(UTC)) - back
+        except (OverflowError, ValueError):  # int() reads 4,300 digits at most
+            return _EPOCH
+        return max(_EPOCH, ago_at.isoformat(timespec="seconds"))
     try:
         found = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        if found.year < 1970:
+            return _EPOCH
+        local = found if found.tzinfo else found.astimezone()
+        return local.astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError) as error:
         raise BadInput(
             f"{text!r} is no time: write 2026-11-25, or 7d, 12h, 2w.",
             mend="ollama-ft logs --since 7d",
         ) from error
-    local = found if found.tzinfo else found.astimezone()
-    return local.astimezone(UTC).isoformat(timespec="seconds")

@@ -160,12 +160,15 @@ def record(
     *,
     by: str,
 ) -> Drift:
-    """Append the row of a comparison; `by` says what the vectors were made by."""
+    """Append the row of a comparison; `by` says what the vectors were made by.
+
+    The examples' texts stay in the log, where they can be forgotten.
+    """
     figures = {
         "vectors": by,
         "against": "the log" if len(before) >= LEAST else "the training",
         "found": [asdict(f) for f in found],
-        "examples": [{"exchange": a.exchange, "question": a.question} for a in examples],
+        "examples": [a.exchange for a in examples],
     }
     return append(
         db,

@@ -4,7 +4,8 @@ Reads:  exchanges of the log, versions, datasets
 Writes: forgotten
 
 The marks come first, the deletion last: a crash in between leaves marks, and the same command
-again deletes the rest. What a model has learned is only gone when a version without it is live.
+again deletes the rest. Then their words go out of the log's file, too. What a model has learned is
+only gone when a version without it is live.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from ollama_ft.core.catalog import append_all, every
 from ollama_ft.core.errors import BadInput, NotFound
-from ollama_ft.core.logbook import find_exchange, remove
+from ollama_ft.core.logbook import find_exchange, remove, scour
 from ollama_ft.core.logsearch import Wish, search
 from ollama_ft.core.loop_records import Forgotten
 from ollama_ft.core.records import Version
@@ -84,7 +85,9 @@ def carry_out(
             if (one.uid, version) not in marked
         ]
     append_all(db, rows)
-    return remove(log, [one.id for one in found])
+    deleted = remove(log, [one.id for one in found])
+    scour(log)
+    return deleted
 
 
 def marks(db: Database, version: Version) -> int:

@@ -5,7 +5,7 @@ Writes: harvests
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,38 +18,73 @@ from ollama_ft.core.logbook import conversation
 from ollama_ft.core.loop_records import Harvest
 from ollama_ft.core.records import Dataset
 from ollama_ft.core.sqlite import Database
-from ollama_ft.kinds.harvest.candidate import UNRATED, Candidate, source_of
+from ollama_ft.kinds.harvest.candidate import CORRECTED, UNRATED, Candidate, source_of
 from ollama_ft.kinds.harvest.sift import Sifted
+
+UNRATED_MOST = 20_000  # unrated exchanges that are looked at, the newest
+_BATCH = 500  # rows that one statement asks for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """How many exchanges a family has in the log, and how many of them may teach something."""
+    """How many exchanges a family has in the log, and those of them that may teach something."""
 
     exchanges: int
     candidates: tuple[Candidate, ...]
+    passed_over: int  # unrated ones behind the newest that are looked at
 
 
-def read(log: Database, family: str, since: str = "", known: Collection[str] = ()) -> Seen:
-    """The exchanges of a family since an ISO time, and all whose uid is in `known`.
+def read(
+    log: Database,
+    family: str,
+    since: str = "",
+    known: Collection[str] = (),
+    most_unrated: int = UNRATED_MOST,
+) -> Seen:
+    """What was asked of a family, or rated, since an ISO time, and all whose uid is in `known`.
 
-    What nobody rated and nothing was retrieved for is counted only: it is the model's own word.
+    What nobody rated and nothing was retrieved for is counted only: it is the model's own word. Of
+    other unrated ones the newest `most_unrated` are looked at, so that a log of any size is read in
+    bounded memory.
     """
-    where, values = "family = :family", {"family": family, "since": since}
-    count = f"select count(*) from exchanges where {where} and at >= :since"
-    telling = "(rating is not null or context_json <> '[]')"
-    rows = log.query(
-        f"select * from exchanges_view where {where} and {telling} order by id", {"family": family}
+    (count,) = log.execute("select count(*) from exchanges where family = ?", [family]).fetchone()
+    rows = log.execute(
+        """
+        select id, uid, max(at, coalesce(rated_at, '')), rating is null from exchanges_view
+        where family = ? and (rating is not null or context_json <> '[]') order by id desc
+        """,
+        [family],
     )
-    found = tuple(_candidate(log, row) for row in rows if row["at"] >= since or row["uid"] in known)
-    return Seen(exchanges=log.execute(count, values).fetchone()[0], candidates=found)
+    chosen: list[int] = []
+    unrated = passed_over = 0
+    for key, uid, at, is_unrated in rows:
+        if uid not in known:
+            if at < since:
+                continue
+            if is_unrated and unrated == most_unrated:
+                passed_over += 1
+                continue
+            unrated += is_unrated
+        chosen.append(key)
+    candidates = tuple(_candidate(log, row) for row in _rows(log, chosen[::-1]))
+    return Seen(exchanges=count, candidates=candidates, passed_over=passed_over)
+
+
+def _rows(log: Database, keys: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The rows of exchanges_view with these ids, in the order of the ids."""
+    for start in range(0, len(keys), _BATCH):
+        some = keys[start : start + _BATCH]
+        marks = ", ".join("?" * len(some))
+        yield from log.query(
+            f"select * from exchanges_view where id in ({marks}) order by id", some
+        )
 
 
 def present(log: Database, uids: Collection[str]) -> set[str]:
     """Those of `uids` whose exchange is still in the log."""
     asked, found = sorted(uids), set()
-    for start in range(0, len(asked), 500):
-        some = asked[start : start + 500]
+    for start in range(0, len(asked), _BATCH):
+        some = asked[start : start + _BATCH]
         marks = ", ".join("?" * len(some))
         rows = log.execute(f"select uid from exchanges where uid in ({marks})", some)
         found |= {row[0] for row in rows.fetchall()}
@@ -87,7 +122,7 @@ def record(
 def _candidate(log: Database, row: dict[str, Any]) -> Candidate:
     turns = conversation(log, row["prompt"])
     passages = tuple(_passages(json.loads(row["context_json"])))
-    answer = row["correction"] if row["rating"] == "corrected" else row["answer"]
+    answer = row["correction"] if row["rating"] == CORRECTED else row["answer"]
     messages = (*(_message(turn) for turn in turns), Message(role="assistant", content=answer))
     return Candidate(
         uid=row["uid"],
@@ -95,7 +130,7 @@ def _candidate(log: Database, row: dict[str, Any]) -> Candidate:
         client=row["client"],
         tier=row["rating"] or UNRATED,
         row=Conversation(messages=messages, source=source_of(row["uid"])),
-        said=row["answer"],
+        said=row["answer"] if row["status"] == COMPLETE else "",
         passages=passages,
         topic=passages[0] if passages else "",
         trouble=_trouble(row, turns),
@@ -107,13 +142,13 @@ def _message(turn: Turn) -> Message:
 
 
 def _trouble(row: dict[str, Any], turns: list[Turn]) -> str:
-    if row["status"] != COMPLETE:
-        return "broke off" if row["status"] == "incomplete" else "failed"
-    if row["done_reason"] == "length" and row["rating"] != "corrected":
-        return "cut off by its length"
     if any(turn.extra or turn.role == "tool" for turn in turns):
         return "has tool calls or images"
-    return ""
+    if row["rating"] == CORRECTED:  # then it is no matter how the model's own answer ended
+        return ""
+    if row["status"] != COMPLETE:
+        return "broke off" if row["status"] == "incomplete" else "failed"
+    return "cut off by its length" if row["done_reason"] == "length" else ""
 
 
 def _passages(context: list[dict[str, Any]]) -> Iterator[str]:

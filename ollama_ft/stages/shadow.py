@@ -10,6 +10,7 @@ for each question. Both are asked greedily, so that what differs is the version,
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ollama_ft.core.catalog import append
@@ -64,18 +65,18 @@ def choose(log: Database, family: str, since: str, most: int) -> list[Asked]:
         """
         select max(id), prompt from exchanges
         where family = ? and at >= ? and status = 'complete' and context_json = '[]'
-        group by prompt order by 1 desc limit ?
+        group by prompt order by 1 desc
         """,
-        [family, since, most],
-    ).fetchall()
-    asked = [_asked(log, *found) for found in reversed(rows)]
-    plain = [a for a in asked if a is not None]
+        [family, since],
+    )
+    asked = (_asked(log, *found) for found in rows)
+    plain = list(islice((a for a in asked if a is not None), most))
     if not plain:
         raise NotEnoughData(
             f"Nothing was asked of {family} since {since} that can be asked again.",
             mend="look further back: ollama-ft shadow v3 --since 7d",
         )
-    return plain
+    return plain[::-1]
 
 
 def replay(

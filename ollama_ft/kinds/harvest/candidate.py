@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from ollama_ft.core.conversation import Conversation
+from ollama_ft.core.conversation import Conversation, Message
 
 CORRECTED, UP, UNRATED, DOWN = "corrected", "up", "unrated", "down"
 TIERS = (CORRECTED, UP, UNRATED, DOWN)  # the best first
@@ -30,10 +31,21 @@ class Candidate:
     client: str
     tier: str  # one of TIERS
     row: Conversation
-    said: str  # what the model answered
+    said: str  # what the model answered; "" if it broke off or failed
     passages: tuple[str, ...] = ()  # texts that were retrieved for it
     topic: str = ""  # the passage that was found first; "" if none was
     trouble: str = ""  # what is known to be wrong with it: "broke off"
+
+    @cached_property
+    def said_key(self) -> tuple[bytes, bytes]:
+        """Equal for two exchanges in which the model gave the same answer to the same question."""
+        turn = Message(role="assistant", content=self.said)
+        return self.row.prompt_key, Conversation(messages=(turn,)).answer_key
+
+    @property
+    def taught_key(self) -> tuple[bytes, bytes]:
+        """Like `said_key`, of the answer that would be learned."""
+        return self.row.prompt_key, self.row.answer_key
 
     @property
     def rank(self) -> tuple[int, str, str]:

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 
 from ollama_ft.core.words import is_unspaced
 from ollama_ft.kinds.filters import fault
-from ollama_ft.kinds.harvest.candidate import DOWN, UNRATED, Candidate, Settings, Sieved, divide
+from ollama_ft.kinds.harvest.candidate import (
+    CORRECTED,
+    DOWN,
+    UNRATED,
+    UP,
+    Candidate,
+    Settings,
+    Sieved,
+    divide,
+)
 
 UNSURE = re.compile(
     r"\b(?:i(?:'m| am) not (?:sure|certain)|i (?:do not|don't|cannot|can't) (?:know|say|answer)"
@@ -16,8 +25,25 @@ UNSURE = re.compile(
 
 
 def not_down(candidates: Sequence[Candidate], settings: Settings) -> Sieved:
-    """An answer that somebody thought bad is never a target."""
-    return divide(candidates, lambda one: "rated down" if one.tier == DOWN else "")
+    """An answer that somebody thought bad is no target, nor where the model said it again.
+
+    Of one answer to one question the newest opinion counts; what somebody wrote stays.
+    """
+    bad = {  # the newest opinion of each answer wins: it comes last
+        one.said_key: one
+        for one in sorted(candidates, key=lambda one: one.at)
+        if one.tier in (DOWN, CORRECTED)
+    }
+
+    def why(one: Candidate) -> str:
+        if one.tier == DOWN:
+            return "rated down"
+        worse = bad.get(one.taught_key)
+        if worse is None or one.tier == CORRECTED or (one.tier == UP and one.at > worse.at):
+            return ""
+        return f"rated down in {worse.uid}" if worse.tier == DOWN else f"corrected in {worse.uid}"
+
+    return divide(candidates, why)
 
 
 def whole(candidates: Sequence[Candidate], settings: Settings) -> Sieved:

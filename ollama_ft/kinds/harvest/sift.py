@@ -1,6 +1,6 @@
 """The rules one after the other, with counts in and out and a few examples of each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from ollama_ft.kinds.harvest.candidate import (
@@ -68,21 +68,26 @@ def sift(candidates: Sequence[Candidate], rules: Mapping[str, Rule], settings: S
         kept = found.kept
     return Sifted(
         kept=tuple(kept),
-        negatives=_negatives(candidates),
+        negatives=_negatives(candidates, {one.taught_key for one in kept}),
         steps=tuple(steps),
         conflicts=tuple(conflicts),
     )
 
 
-def _negatives(candidates: Sequence[Candidate]) -> tuple[Negative, ...]:
-    """Whole answers that were rated down or corrected, with placeholders for what is personal."""
+def _negatives(
+    candidates: Sequence[Candidate], learned: Container[tuple[bytes, bytes]]
+) -> tuple[Negative, ...]:
+    """Whole answers that were rated down or corrected, with placeholders for what is personal.
+
+    What is `learned`, since somebody liked it later, is no answer to keep away from.
+    """
     found = []
     for one in candidates:
         if one.trouble or one.tier not in (DOWN, CORRECTED) or not one.said.strip():
             continue
         clean = redact_one(one)
         chosen = clean.row.answer if one.tier == CORRECTED else ""
-        if chosen != clean.said:
+        if chosen != clean.said and clean.said_key not in learned:
             prompt = tuple((m.role, m.content) for m in clean.row.prompt)
             found.append(
                 Negative(exchange=one.uid, prompt=prompt, rejected=clean.said, chosen=chosen)
