@@ -76,12 +76,23 @@ def export_command(
       ollama-ft export support:v2 -o support-v2.tar --sign me
       ollama-ft export --as peft -o adapter/
     """
+    from ollama_ft.cli.progress import Progress
     from ollama_ft.core.files import digest_file
     from ollama_ft.core.refs import resolve
     from ollama_ft.travel import export
 
     version = resolve(context.db, ref)
-    written = export(context.db, context.home, version, kind, out, answers=not no_answers, key=key)
+    with Progress(context.setting("progress")) as emit:
+        written = export(
+            context.db,
+            context.home,
+            version,
+            kind,
+            out,
+            answers=not no_answers,
+            key=key,
+            emit=emit,
+        )
     digest = digest_file(written) if written.is_file() else ""
     if as_json:
         print_json({"version": version.tag, "as": kind, "path": str(written), "digest": digest})

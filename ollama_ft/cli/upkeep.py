@@ -144,6 +144,11 @@ def tag_command(
     from ollama_ft.stages.tag import put, take
 
     version = resolve(context.db, ref)
+    if remove and name is None:
+        raise BadInput(
+            "--remove needs the word that is to go.",
+            mend=f"ollama-ft tag {version.tag} keep --remove",
+        )
     if name is not None:
         (take if remove else put)(context.db, version, name, reason)
     words = tags(context.db, version)
@@ -155,7 +160,13 @@ def tag_command(
 
 @click.command("gc")
 @click.option("--dry-run", is_flag=True, help="Say what may go, do nothing.")
-@click.option("--newest", default=3, show_default=True, help="Versions of a family that stay.")
+@click.option(
+    "--newest",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Versions of a family that stay.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--reason", default="", help="Why; kept for ever.")
 @as_json

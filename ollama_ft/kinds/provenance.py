@@ -156,6 +156,15 @@ class Provenance(Facts):
         )
         return version_digest(self.base.blob_digest, self.adapter.digest, family)
 
+    def named(self) -> dict[str, str]:
+        """The digests of the artefact's files that the facts name, by title."""
+        found = {
+            "adapter.gguf": self.adapter.digest,
+            "adapter_model.safetensors": self.run.peft_digest,
+        }
+        found |= {"proof.json": self.proof.digest} if self.proof else {}
+        return found | ({"evaluation.json": self.evaluation.digest} if self.evaluation else {})
+
     def content(self) -> bytes:
         """The document's bytes, the same for the same facts."""
         return canonical(self.model_dump(mode="json"))

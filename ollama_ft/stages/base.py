@@ -16,7 +16,7 @@ from ollama_ft.core.home import Home
 from ollama_ft.core.records import Base
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.base_texts import KnownBase, Model, Source, find_base, load_bases
-from ollama_ft.runtime.names import Name
+from ollama_ft.runtime.names import Name, file_stem, is_file
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.bases import FetchedBase
@@ -136,10 +136,9 @@ def _kept(
 def known_base(home: Home, name: str) -> KnownBase:
     """What registry/bases says of the name; a path to a GGUF is a base of its own."""
     texts = load_bases(home.texts("bases"))
-    if not name.endswith(".gguf"):
+    if not is_file(name):
         return find_base(name, texts)
-    stem = name.rsplit("/", 1)[-1].removesuffix(".gguf").lower()
-    named = find_base(Name.parse(stem).short, {})
+    named = find_base(Name.parse(file_stem(name)).short, {})
     model = Model(sources=(Source(kind="file", path=name),))
     return named.model_copy(update={"model": model})
 

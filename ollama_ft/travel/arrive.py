@@ -171,6 +171,8 @@ def _take_foreign(shop: Workshop, offer: Offer, source: str, terms: Terms, work:
     adoption.check_trainer()
     if terms.signed:
         raise BadInput(f"A signature is required here, and {source} cannot carry one.")
+    for note in offer.notes:
+        shop.emit(Note(text=note))
     existing = newest(shop.db, Family, name=terms.family) if terms.family else None
     base_name = terms.base or offer.base
     if existing is None and not base_name:

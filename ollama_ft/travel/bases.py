@@ -49,7 +49,7 @@ def base_of(shop: Workshop, facts: BaseFacts, given: str | None, supply: Supply 
 def _followed(facts: BaseFacts) -> str:
     """The base's name, where it leads to the usual registry: nobody else is asked unasked."""
     name = Name.parse(facts.name)
-    if facts.name.endswith(".gguf") or name.host != DEFAULT_HOST:
+    if facts.name.lower().endswith(".gguf") or name.host != DEFAULT_HOST:
         raise NotFound(
             f"The base ({facts.blob_digest[:19]}) is not here, and {facts.name!r:.120}, where the "
             "version says that it is, is not asked without your word.",
