@@ -198,3 +198,10 @@ def test_progress_goes_to_stderr_and_is_silent_on_request(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("hello") == 1
+
+
+def test_a_question_in_another_encoding_is_refused_with_the_way_to_change_it(home, bot):
+    asked = "几点开门？".encode("gb18030")
+    result = CliRunner().invoke(cli, ["--home", str(home.path), "run"], input=asked)
+    assert result.exit_code == 2, result.output
+    assert "not in UTF-8" in result.output and "iconv -f gb18030" in result.output

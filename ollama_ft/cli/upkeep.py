@@ -41,6 +41,8 @@ def publish_command(
       ollama-ft publish v2
       ollama-ft --host 192.168.1.20 publish --all
     """
+    from contextlib import ExitStack
+
     from ollama_ft import upkeep
     from ollama_ft.core.catalog import every
     from ollama_ft.core.records import Family
@@ -51,8 +53,10 @@ def publish_command(
         raise BadInput(f"--all is everything; {ref} beside it says nothing more.")
     if everything:
         families = every(context.db, Family)[::-1]
-        with context.workshop() as shop:
-            arrivals = upkeep.publish_all(shop, families, chosen)
+        with ExitStack() as held:
+            for family in families:
+                held.enter_context(context.home.lock(family.name))
+            arrivals = upkeep.publish_all(held.enter_context(context.workshop()), families, chosen)
     else:
         version = resolve(context.db, ref)
         with context.home.lock(version.family), context.workshop() as shop:
@@ -73,6 +77,8 @@ def _print(arrivals: "list[Arrival]", as_json: bool) -> None:
 
 def _row(arrival: "Arrival") -> list[str]:
     publication = arrival.publication
+    if arrival.let_go:
+        return [arrival.version.tag, "-", "-", f"let go by gc ({arrival.let_go})"]
     if publication is None:
         return [arrival.version.tag, "-", "-", " ".join(arrival.problem.split())]
     proof = "passed" if arrival.proof else "-"
@@ -84,6 +90,7 @@ def _json(arrival: "Arrival") -> dict[str, object]:
     return {
         "version": arrival.version.tag,
         "problem": arrival.problem,
+        "let_go": arrival.let_go or None,
         "address": publication.address if publication else None,
         "route": publication.route if publication else None,
         "digest": publication.digest if publication else None,

@@ -34,7 +34,7 @@ def open_catalog(path: Path) -> Database:
     except sqlite3.DatabaseError as error:
         raise BadInput(
             f"{path} cannot be opened as a catalog: {error}.",
-            mend=f"ollama-ft doctor, or move {path.name} away and start anew",
+            mend=f"bring it back from a copy, or move it away and start anew: mv {path} {path}.bad",
         ) from error
 
 

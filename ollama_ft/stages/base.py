@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from ollama_ft.core.catalog import append, newest
+from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.errors import Conflict
 from ollama_ft.core.events import Count, Emit, Note
 from ollama_ft.core.home import Home
@@ -65,6 +65,24 @@ def pin(
     if not anew:
         _check_unmoved(db, fetched.name, fetched.blob)
     return _kept(db, client, known, fetched, emit), fetched.texts
+
+
+def discard_damaged(db: Database, home: Home, name: str, emit: Emit) -> None:
+    """Remove the blobs of a base in our store that are not what their digests say, so that they
+    are fetched again. Every byte is read.
+    """
+    from ollama_ft.core.files import digest_file
+    from ollama_ft.runtime.store import Store
+
+    store = Store(home.models)
+    stored = Name.parse(known_base(home, name).name)
+    digests = set(store.read(stored).manifest.digests) if store.find(stored) else set()
+    digests |= {base.blob_digest for base in every(db, Base) if base.name == stored.short}
+    for digest in sorted(digests):
+        path = store.blob_path(digest)
+        if path.is_file() and digest_file(path) != digest:
+            path.unlink()
+            emit(Note(text=f"{digest[:19]} was damaged, and is fetched again"))
 
 
 def pin_blob(db: Database, home: Home, client: "Ollama", name: str, blob: str, emit: Emit) -> Base:

@@ -28,6 +28,7 @@ from ollama_ft.core.records import (
 from ollama_ft.core.refs import way_back
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds import provenance as told
+from ollama_ft.kinds.base_texts import whence
 from ollama_ft.kinds.bundle import Packed, pack
 from ollama_ft.kinds.exports import Goods
 from ollama_ft.kinds.modelfiles import modelfile_of
@@ -83,7 +84,7 @@ def for_ollama(db: Database, home: Home, version: Version) -> tuple[Manifest, Co
     if not store.has_blob(base.blob_digest):
         raise NotFound(
             f"The base of {version.tag}, {base.blob_digest[:19]}, is not in {home.models}.",
-            mend=f"ollama-ft base pull {base.name}",
+            mend=f"ollama-ft base pull {whence(base)}",
         )
     blob = store.blob_path(base.blob_digest)
     of_base = read_texts(store, store.read(Name.parse(base.pinned)).manifest)

@@ -18,6 +18,7 @@ from ollama_ft.core.home import Home
 from ollama_ft.core.records import Adapter, Base, Family, Merge, Publication, Removal, Run, Version
 from ollama_ft.core.refs import live, way_back
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.base_texts import whence
 from ollama_ft.kinds.modelfiles import modelfile_of
 from ollama_ft.kinds.provenance import version_digest
 from ollama_ft.runtime.probe import probe
@@ -131,6 +132,15 @@ def bring(
     )
 
 
+def let_go(db: Database, home: Home, version: Version) -> str:
+    """When gc let the version's weights go; "" if they are here, or were lost otherwise."""
+    adapter = row(db, Adapter, version.adapter) if version.adapter else None
+    if adapter is None or artefact(home.data("adapters"), adapter.digest, ".gguf").is_file():
+        return ""
+    gone = newest(db, Removal, digest=adapter.digest)
+    return gone.at if gone else ""
+
+
 def told(db: Database, publication: Publication) -> str:
     """How a version got to its runtime, in one sentence: the route, those that were refused, and
     what merging cost."""
@@ -154,11 +164,11 @@ def _check_files(
     if not Store(home.models).has_blob(base.blob_digest):
         raise NotFound(
             f"The base of {version.tag}, {base.blob_digest[:19]}, is not in {home.models}.",
-            mend=f"ollama-ft base pull {base.name}",
+            mend=f"ollama-ft base pull {whence(base)}",
         )
     if adapter and not artefact(home.data("adapters"), adapter.digest, ".gguf").is_file():
-        gone = newest(db, Removal, digest=adapter.digest)
-        why = f"was let go by gc ({gone.at})" if gone else "is not in this home"
+        gone = let_go(db, home, version)
+        why = f"was let go by gc ({gone})" if gone else "is not in this home"
         raise NotFound(
             f"The adapter of {version.tag}, {adapter.digest[:19]}, {why}.",
             mend=way_back(db, version),

@@ -6,6 +6,7 @@ from pathlib import Path
 from ollama_ft.core.catalog import newest
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Count, Emit, Stage
+from ollama_ft.core.files import check_room
 from ollama_ft.core.records import Base
 from ollama_ft.kinds.provenance import BaseFacts
 from ollama_ft.runtime.names import DEFAULT_HOST, Name
@@ -62,7 +63,9 @@ def fetch_into(shop: Workshop, repository: Repository, blob: Descriptor) -> bool
     """Fetch a base from the repository that the version lies in, if it is there."""
     if not repository.has(blob.digest):
         return False
-    part = repository.fetch(blob, part_of(shop.home.data("incoming"), blob.digest))
+    part = part_of(shop.home.data("incoming"), blob.digest)
+    check_room(part.parent, blob.size - held_of(part))
+    repository.fetch(blob, part)
     Store(shop.home.models).add_blob(part, blob.digest)
     part.unlink()
     return True
@@ -71,6 +74,11 @@ def fetch_into(shop: Workshop, repository: Repository, blob: Descriptor) -> bool
 def part_of(folder: Path, digest: str) -> Path:
     """The file in which a blob arrives; what is in it, a later pull goes on behind."""
     return folder / f"{digest.removeprefix('sha256:')}.part"
+
+
+def held_of(part: Path) -> int:
+    """How many bytes an earlier pull left in a file that is not whole yet."""
+    return part.stat().st_size if part.is_file() else 0
 
 
 def counter(emit: Emit, verb: str) -> Callable[[Descriptor, int], None]:
