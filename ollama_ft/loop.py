@@ -81,11 +81,12 @@ def new(
     base_name: str,
     *,
     system: str | None = None,
+    template: str | None = None,
     parameters: Mapping[str, object] | None = None,
 ) -> Family:
     """Start the family `name` on a base: fetch and pin it, publish v0, make that live.
 
-    `system` None keeps the base's own. Parameters are added to the base's; answers are greedy
+    None keeps the base's own. Parameters are added to the base's; answers are greedy
     (temperature 0) unless they say otherwise, since that is how versions are judged.
 
     Raises NotFound, Conflict, BadInput, RuntimeUnavailable; an unfinished family is finished by
@@ -100,7 +101,7 @@ def new(
         name,
         base,
         system=shown.system if system is None else system,
-        template=shown.template,
+        template=shown.template if template is None else template,
         parameters={"temperature": 0} | dict(shown.parameters) | dict(parameters or {}),
     )
     families.use(shop.db, name)

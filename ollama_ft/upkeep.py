@@ -19,6 +19,7 @@ from ollama_ft.core.records import (
     Version,
 )
 from ollama_ft.core.refs import bare, live
+from ollama_ft.kinds.base_texts import whence
 from ollama_ft.kinds.containers import Reading
 from ollama_ft.loop import Lesson, Outcome, again, pointer, prove
 from ollama_ft.stages import base as bases
@@ -35,6 +36,7 @@ class Arrival:
     publication: Publication | None = None
     proof: Proof | None = None  # None also for the bare base, of which nothing is to be proved
     problem: str = ""
+    let_go: str = ""  # when gc let its weights go, so that there is nothing to bring
 
 
 def publish(shop: Workshop, version: Version, way: publishing.Way) -> Arrival:
@@ -57,21 +59,30 @@ def publish_all(shop: Workshop, families: Sequence[Family], way: publishing.Way)
     """Bring every version to the runtime that is not there, and point `family:latest` at the live
     one again.
 
-    A version that cannot be brought or proved is told with its reason, and the others follow.
-    Raises RuntimeUnavailable if the runtime goes away.
+    A version that cannot be brought or proved is told with its reason, and the others follow; so
+    is a live one that cannot be pointed at. Raises RuntimeUnavailable if the runtime goes away.
     """
     arrivals = []
     for family in families:
+        current = live(shop.db, family.name)
         for version in reversed(every(shop.db, Version, family=family.name)):
+            is_live = current is not None and current.version.key == version.key
             try:
-                arrivals.append(publish(shop, version, way))
+                arrivals.append(_brought(shop, version, way, is_live=is_live))
             except FtError as error:
                 if isinstance(error, RuntimeUnavailable) and not isinstance(error, RuntimeRefused):
                     raise
                 arrivals.append(Arrival(version=version, problem=str(error)))
-        if current := live(shop.db, family.name):
-            pointer(shop)(current.version)
     return arrivals
+
+
+def _brought(shop: Workshop, version: Version, way: publishing.Way, *, is_live: bool) -> Arrival:
+    if let_go := publishing.let_go(shop.db, shop.home, version):
+        return Arrival(version=version, let_go=let_go)
+    arrival = publish(shop, version, way)
+    if is_live:
+        pointer(shop)(version)
+    return arrival
 
 
 def rebase(shop: Workshop, family: Family, onto: str | None, gate: Gate) -> Outcome:
@@ -91,7 +102,7 @@ def rebase(shop: Workshop, family: Family, onto: str | None, gate: Gate) -> Outc
             mend="ollama-ft new --from MODEL --data FILE",
         )
     old, run = row(shop.db, Base, family.base), row(shop.db, Run, current.version.run)
-    name = onto or _where(old)
+    name = onto or whence(old)
     shop.emit(Stage(name="base", text=f"fetching {name} anew"))
     base, texts = bases.pin(shop.db, shop.home, shop.client, name, shop.emit, anew=True)
     if base.blob_digest == old.blob_digest:
@@ -117,9 +128,3 @@ def rebase(shop: Workshop, family: Family, onto: str | None, gate: Gate) -> Outc
         gate=gate,
     )
     return again(shop, moved, row(shop.db, Dataset, run.dataset), lesson)
-
-
-def _where(base: Base) -> str:
-    """What to ask for again: the file that it came from, or its name."""
-    kind, _, path = str(json.loads(base.source_json)["from"]).partition(" ")
-    return path if kind == "file" else base.name

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ollama_ft.core.catalog import append, every, newest
-from ollama_ft.core.errors import BadWeights, Conflict, NotFound, Unsupported
+from ollama_ft.core.errors import BadInput, BadWeights, Conflict, NotFound, Unsupported
 from ollama_ft.core.files import artefact, digest_bytes, digest_file
 from ollama_ft.core.home import shipped
 from ollama_ft.core.records import (
@@ -30,7 +30,10 @@ from ollama_ft.runtime.store import Store
 from ollama_ft.stages import adopt as stage
 from ollama_ft.stages.adopt import Arrival, adopt
 from ollama_ft.stages.dataset import build, freeze, load, newest_here
+from ollama_ft.stages.gc import plan, remove
+from ollama_ft.travel import export
 from ollama_ft.weights.adapter import convert_adapter
+from ollama_ft.weights.peft_folder import read_peft
 from ollama_ft.weights.reader import open_gguf
 from tests.bundles import some_files, some_provenance
 from tests.loras import peft_folder
@@ -231,3 +234,77 @@ def test_without_the_trainer_an_adapter_made_elsewhere_is_refused_with_what_is_l
     with pytest.raises(Unsupported, match=r"torch is not installed") as refused:
         stage.check_trainer()
     assert "ollama-ft[train]" in refused.value.mend
+
+
+def given(db, home, version, kind, out, **how):
+    return export(db, home, version, kind, out, env={}, **how)
+
+
+def test_weights_that_gc_let_go_come_back_with_the_bundle_that_they_came_in(
+    db, home, make, take, tmp_path
+):
+    bundle = make()
+    version = take(bundle)
+    before = counts(db)
+    adapter = artefact(home.data("adapters"), newest(db, Adapter).digest, ".gguf")
+    folder = artefact(home.data("runs"), newest(db, Run).digest, "") / "adapter"
+    (item,) = [i for i in plan(db, home, 0).items if i.kind == "adapter"]
+    assert item.loss.endswith("unless it comes again: ollama-ft import v2.tar")
+    remove(db, home, [item], "")
+    assert not adapter.exists() and not folder.exists()
+    with pytest.raises(NotFound, match="was let go by gc") as caught:
+        given(db, home, version, "gguf", tmp_path / "x.gguf")
+    assert caught.value.mend == "ollama-ft import v2.tar"
+    assert take(bundle) == version
+    assert digest_file(adapter) == bundle.provenance.adapter.digest
+    assert digest_file(folder / "adapter_model.safetensors") == newest(db, Run).peft_digest
+    assert counts(db) == before | {"removals": 1}
+
+
+def test_the_adapter_can_be_had_where_other_files_of_the_version_are_gone(
+    db, home, make, take, tmp_path, smollm2_gguf
+):
+    version = take(make())
+    folder = artefact(home.data("runs"), newest(db, Run).digest, "")
+    shutil.rmtree(folder)
+    made = given(db, home, version, "gguf", tmp_path / "a.gguf")
+    assert digest_file(made) == newest(db, Adapter).digest
+    again = given(db, home, version, "peft", tmp_path / "again")
+    assert read_peft(again)
+    with pytest.raises(NotFound, match="a file of it is gone") as caught:
+        given(db, home, version, "bundle", tmp_path / "v2.tar")
+    assert "--as gguf" in caught.value.mend
+    assert not (tmp_path / "v2.tar").exists()
+
+
+def test_what_is_damaged_is_not_given_away(db, home, make, take, tmp_path):
+    version = take(make())
+    folder = artefact(home.data("runs"), newest(db, Run).digest, "")
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"other")
+    with pytest.raises(BadWeights, match=r"adapter_model\.safetensors of bot:v2 was changed"):
+        given(db, home, version, "bundle", tmp_path / "v2.tar")
+    adapter = artefact(home.data("adapters"), newest(db, Adapter).digest, ".gguf")
+    adapter.write_bytes(adapter.read_bytes()[:-1] + b"x")
+    for kind in ("bundle", "gguf", "peft", "modelfile", "merged"):
+        with pytest.raises(BadWeights, match="is damaged"):
+            given(db, home, version, kind, tmp_path / kind)
+        assert not (tmp_path / kind).exists()
+
+
+def test_a_signature_that_has_no_place_in_the_file_is_refused(db, home, make, take, tmp_path):
+    version = take(make())
+    for kind in ("gguf", "peft", "modelfile", "merged"):
+        with pytest.raises(BadInput, match="no place for a signature"):
+            given(db, home, version, kind, tmp_path / "x", key="ann")
+
+
+def test_a_place_that_cannot_be_written_is_named(db, home, make, take, tmp_path):
+    version = take(make())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    for kind in ("bundle", "gguf", "modelfile", "merged"):
+        with pytest.raises(BadInput, match="folder is a folder"):
+            given(db, home, version, kind, tmp_path / "folder")
+    for kind in ("bundle", "gguf", "peft", "modelfile", "merged"):
+        with pytest.raises(BadInput, match="cannot be written"):
+            given(db, home, version, kind, tmp_path / "file" / "x")

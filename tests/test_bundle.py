@@ -304,3 +304,24 @@ def test_a_modelfile_needs_one_adapter_that_is_there(tmp_path):
     path.write_text("FROM smollm2:135m\nADAPTER ./gone.gguf\n")
     with pytest.raises(NotFound, match=r"gone\.gguf"):
         recognise(path, tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("version", "at", "2026-01-01T00:00:00"),  # without a zone: no age can be told of it
+        ("version", "at", "2026-99-99T99:99:99+00:00"),
+        ("version", "parameters", {"stop": ["\ud800"]}),
+        ("version", "parameters", {"stop": {"a": 1}}),
+        ("version", "parameters", {"temperature": float("nan")}),
+        ("run", "seed", 1 << 80),  # more than the catalog can hold
+        ("run", "metrics", {}),
+        ("run", "metrics", {"general_perplexity": {"base": 1.0, "tuned": "x"}}),
+        ("run", "at", "2026-13-01T00:00:00Z"),
+    ],
+)
+def test_a_value_that_would_break_the_catalog_later_is_refused_at_the_door(part, field, value):
+    told = json.loads(some_provenance(some_files()).content())
+    told[part][field] = value
+    with pytest.raises(BadInput, match=rf"not in order: {part}\.{field}"):
+        read_provenance(json.dumps(told).encode())

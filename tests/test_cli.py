@@ -357,8 +357,8 @@ def test_an_answer_cannot_move_the_cursor(ft, bot, monkeypatch):
         ("hf.co/user/Llama-3.2-1B-GGUF:Q4_K_M", "llama-3.2-1b-gguf-q4_k_m-ft"),
         ("smollm2:latest", "smollm2-ft"),
         ("models/Tiny.GGUF", "tiny-ft"),
-        ("千问-7b.gguf", "7b-ft"),
-        ("模型.gguf", "ft"),
+        ("千问-7b.gguf", "7b-a6d08cc2-ft"),
+        ("模型.gguf", "model-c98e118e-ft"),
         ("x" * 76 + "-" + "y" * 77, "y" * 77 + "-ft"),
     ],
 )
@@ -391,3 +391,10 @@ def test_a_family_does_not_take_the_name_of_somebodys_model(db, there, free):
 def test_a_family_that_is_begun_already_may_go_on(db):
     a_family(db, "qwen3")
     check_free(db, SimpleNamespace(find=lambda name: name == "qwen3:latest"), "qwen3")
+
+
+def test_a_question_in_another_encoding_is_refused_with_the_way_to_change_it(home, bot):
+    asked = "几点开门？".encode("gb18030")
+    result = CliRunner().invoke(cli, ["--home", str(home.path), "run"], input=asked)
+    assert result.exit_code == 2, result.output
+    assert "not in UTF-8" in result.output and "iconv -f gb18030" in result.output

@@ -170,6 +170,15 @@ def test_gc_shows_asks_and_clears(ft, bot, home):
     assert json.loads(ft("gc", "--dry-run", "--newest", "1", "--json"))["items"] == []
 
 
+def test_gc_does_not_take_less_than_nothing_for_a_number(ft, bot):
+    assert "0" in ft("gc", "--newest", "-1", "--dry-run", code=2)
+
+
+def test_tag_remove_without_a_word_is_no_look(ft, bot):
+    ft("tag", "v2", "keep")
+    assert "try: ollama-ft tag bot:v2 keep --remove" in ft("tag", "v2", "--remove", code=2)
+
+
 def test_tag_shows_what_is_on_a_version(ft, bot):
     assert ft("tag", "v2") == "bot:v2: no tags\n"
     assert ft("tag", "bot:v2", "keep") == "bot:v2: keep\n"
@@ -183,6 +192,10 @@ def test_weights_that_a_kept_version_of_another_family_shares_stay(db, home, bot
     gc.remove(db, home, found.items, "")
     adapter = row(db, Adapter, twin.adapter)
     assert artefact(home.data("adapters"), adapter.digest, ".gguf").is_file()
+    store = Store(home.models)
+    assert "bot:v1" in {name.short for name in store.names()}
+    for model in store.list():  # a name that stays keeps every blob that it needs
+        assert all(map(store.has_blob, model.manifest.digests)), model.name
 
 
 def test_what_was_let_go_comes_back_by_training_again(db, home, bot, monkeypatch):

@@ -94,3 +94,7 @@ def test_other_schemes_are_refused():
 )
 def test_loopback_is_told_from_the_rest(text, loopback):
     assert parse_host(text).is_loopback is loopback
+
+
+def test_a_port_of_thousands_of_digits_is_no_port():
+    assert parse_host("http://h:" + "1" * 5000).port == 80

@@ -1,5 +1,7 @@
 """Modelfiles are read as Ollama's parser reads them, and printed so that it reads them back."""
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -138,3 +140,35 @@ def test_what_loses_nothing_reads_back(made: Modelfile) -> None:
 def test_text_without_quotes_always_reads_back(text: str) -> None:
     made = Modelfile(sources=("smol",), system=text.replace('"', ""))
     assert parse_modelfile(made.text()) == made
+
+
+def test_a_long_file_is_read_in_the_time_that_its_length_takes() -> None:
+    started = time.perf_counter()
+    turns = "MESSAGE user 你好\n" * 20_000
+    licence = 'LICENSE """' + 'a line of a licence that says "yes"\n' * 20_000 + '"""\n'
+    read = parse_modelfile(f"FROM smol\n{turns}{licence}")
+    assert (len(read.messages), read.licenses[0].count("\n")) == (20_000, 20_000)
+    assert time.perf_counter() - started < 20  # it took minutes when each line was counted anew
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1_000", "１２", "9" * 5000, "1e400", "0x10", ""])
+def test_a_number_that_ollama_would_not_read_is_refused(value: str) -> None:
+    for name in ("num_ctx", "temperature"):
+        with pytest.raises(BadInput, match=r"a whole number|a number|needs a name|must be one of"):
+            if value == "9" * 5000 and name == "temperature":
+                value = "9" * 500  # a float beyond all
+            parse_modelfile(f"FROM smol\nPARAMETER {name} {value}\n")
+
+
+def test_deprecated_parameters_are_told_by_name() -> None:
+    read = parse_modelfile("FROM smol\nPARAMETER mirostat 1\nPARAMETER mirostat 2\n")
+    assert read.passed_over == ("mirostat",)
+
+
+def test_the_printed_file_says_at_its_head_what_ollama_would_lose() -> None:
+    made = Modelfile(sources=("smol",), system="你好\u3000世界")
+    first, second, *_ = made.text("bot:v1").splitlines()
+    assert first == "# bot:v1"
+    assert second.startswith("# Ollama's own parser would change this. SYSTEM: U+3000")
+    assert parse_modelfile(made.text("bot:v1")) == made
+    assert "#" not in Modelfile(sources=("smol",), system="你好").text()

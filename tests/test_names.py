@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_ft.core.errors import BadInput
-from ollama_ft.runtime.names import Name
+from ollama_ft.runtime.names import Name, file_stem, is_file
 
 PARTS = st.from_regex(r"[a-z0-9_][a-z0-9_-]{0,20}", fullmatch=True)
 
@@ -60,3 +60,30 @@ def test_every_name_reads_back(host: str, namespace: str, model: str, tag: str) 
     assert Name.parse(name.full) == name == Name.parse(name.short)
     assert name.lower() == name
     assert name.with_tag("x").tag == "x"
+
+
+@pytest.mark.parametrize(
+    ("path", "stem"),
+    [
+        ("/models/Tiny.GGUF", "tiny"),
+        ("my model (1).gguf", "my-model-1"),
+        ("我的模型.gguf", "model-136192f0"),
+        ("千问-7b.gguf", "7b-"),
+        ("C:\\models\\a.gguf", "a"),
+        (".gguf", "model-"),
+    ],
+)
+def test_any_file_name_gives_a_name_that_a_model_may_have(path, stem):
+    assert file_stem(path).startswith(stem)
+    assert Name.parse(file_stem(path)).model == file_stem(path)
+    assert file_stem("千问.gguf") != file_stem("通义.gguf")
+
+
+def test_a_file_name_behind_a_repository_is_a_tag_and_no_path(tmp_path):
+    assert not is_file("hf.co/user/Llama-GGUF:Llama-3.2-IQ3_M.gguf")
+    assert is_file("here.gguf") and is_file("./folder/here.GGUF")
+    blob = tmp_path / "sha256-00"
+    assert not is_file(str(blob))
+    blob.write_bytes(b"GGUF")
+    assert is_file(str(blob))
+    assert not is_file("qwen2.5:0.5b") and not is_file("user/model")

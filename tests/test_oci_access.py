@@ -259,3 +259,11 @@ def test_a_password_is_not_sent_over_plain_http():
 def test_what_is_no_token_is_refused(answer):
     with Registry(**answer).client() as client, pytest.raises(RuntimeRefused, match="no token"):
         client.get("https://r.example/v2/bot")
+
+
+def test_podmans_login_is_found_where_there_is_no_runtime_folder(tmp_path):
+    path = tmp_path / ".config" / "containers" / "auth.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"auths": {"h.example": {"username": "ann", "password": "pw"}}}))
+    found = find_credentials("h.example", {"HOME": str(tmp_path)})
+    assert (found.user, found.password) == ("ann", "pw")

@@ -294,3 +294,17 @@ def test_a_pull_that_is_killed_ten_times_ends_right_and_asks_little_twice(server
     )
     assert again < KILLS * PART
     assert list((store.root / "incoming").glob("*.part")) == []
+
+
+def test_of_a_refusal_no_more_is_read_than_anybody_would():
+    sent = []
+
+    def endless():
+        for _ in range(1 << 12):
+            sent.append(1)
+            yield b"no " * 1024
+
+    refusal = httpx.Response(403, content=endless(), request=httpx.Request("GET", "http://r/"))
+    with pytest.raises(RuntimeRefused, match="sent more than"):
+        download.check_status(refusal, "")
+    assert len(sent) < 1000

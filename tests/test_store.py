@@ -170,6 +170,10 @@ def test_what_a_killed_writer_left_is_swept_once_it_is_old(store: Store) -> None
     left = [store.blobs / ".incoming-x", store.manifest_path(SMOL).parent / ".v1.x.tmp"]
     for path in left:
         path.write_bytes(b"half")
+    merging = store.blobs / ".merge-x"
+    merging.mkdir()
+    (merging / "merged.gguf").write_bytes(b"half a base")
+    left.append(merging)
     store.sweep()
     assert all(path.exists() for path in left)
     store.sweep(older_than=0)

@@ -1,6 +1,8 @@
 """Versions on the way from one machine to another: a real model, a real registry."""
 
 import json
+import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from ollama_ft import travel
 from ollama_ft.core.catalog import every, open_catalog
-from ollama_ft.core.errors import BadInput, Conflict, FtError, NotFound
+from ollama_ft.core.errors import BadInput, Conflict, FtError, NotFound, OutOfResources
 from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
 from ollama_ft.core.home import Home, shipped
@@ -217,3 +219,28 @@ def test_a_proof_that_came_along_counts_for_nothing(two):
     assert len(theirs) == 1 and theirs[0]["passed"] is True
     mine = json.loads((two.home.data("proofs") / f"{proof.digest[7:]}.json").read_text())
     assert mine["at"] != theirs[0]["at"]
+
+
+def test_two_pulls_at_once_do_not_write_the_same_file(two, registry, env):
+    place = Place.parse(f"{registry}/team/a/bot:v1")
+    with two.home.lock("another pull"), pytest.raises(Conflict, match="another pull is being"):
+        travel.pull(two, place, Reach(), Terms(env=env))
+
+
+def test_room_on_the_disk_is_asked_for_before_a_version_is_fetched(two, registry, env, monkeypatch):
+    usage = shutil.disk_usage("/")._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OutOfResources, match="are to be fetched"):
+        travel.pull(two, Place.parse(f"{registry}/team/a/bot:v1"), Reach(), Terms(env=env))
+    assert not list(two.home.data("incoming").glob("*.part"))
+
+
+def test_what_a_killed_import_left_goes_with_a_later_one(one, tmp_path):
+    left = one.home.data("incoming") / ".work-killed"
+    left.mkdir(parents=True)
+    bundle = travel.export(one.db, one.home, version(one), "bundle", tmp_path / "v1.tar")
+    travel.take(one, bundle, Terms())
+    assert left.exists()  # its import may be under way
+    os.utime(left, (0, 0))
+    travel.take(one, bundle, Terms())
+    assert not left.exists()

@@ -2,26 +2,31 @@
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from ollama_ft import loop, upkeep
-from ollama_ft.core.catalog import append, every, newest
+from ollama_ft.cli.app import cli
+from ollama_ft.core.catalog import append, every, newest, row
 from ollama_ft.core.errors import Conflict, NotFound, RuntimeRefused, RuntimeUnavailable
 from ollama_ft.core.events import silent
-from ollama_ft.core.files import digest_file
+from ollama_ft.core.files import artefact, digest_file
 from ollama_ft.core.gates import GateRules
 from ollama_ft.core.recipe import Recipe, read_recipe
-from ollama_ft.core.records import Base, RecipeText, Version
+from ollama_ft.core.records import Adapter, Base, Origin, RecipeText, Removal, Version
 from ollama_ft.core.refs import bare, family
 from ollama_ft.core.sqlite import Database
 from ollama_ft.runtime.client import Ollama
 from ollama_ft.runtime.host import parse_host
 from ollama_ft.runtime.launch import start_embedded
 from ollama_ft.runtime.publish import ensure_base
+from ollama_ft.runtime.store import Store
 from ollama_ft.stages import base as bases
 from ollama_ft.stages import doctor
 from ollama_ft.stages.gate import Gate
 from ollama_ft.stages.promote import promote
 from ollama_ft.stages.publish import ANY
+from ollama_ft.travel import arrive
+from ollama_ft.upkeep import Arrival
 from ollama_ft.workshop import Workshop
 from tests.rows import a_family, a_version, digest
 from tests.tiny import tiny_model, write_gguf
@@ -210,3 +215,87 @@ def test_doctor_knows_runtimes_that_are_too_old_for_a_family(db):
     with Ollama(parse_host(""), transport=httpx.MockTransport(answer)) as client:
         (finding,) = [f for f in doctor.examine_runtime(db, client) if not f.ok]
     assert "Ollama 0.24.0 cannot run adapters on qwen3; 0.30 or newer can" in finding.text
+
+
+def test_publish_all_goes_on_where_a_live_version_cannot_be_pointed_at(shop, monkeypatch):
+    first, second = a_family(shop.db), a_family(shop.db, "two")
+    for begun in (first, second):
+        promote(shop.db, a_version(shop.db, begun, 0), lambda v: "d" * 64, "")
+
+    def point(version):
+        raise RuntimeRefused(f"no way to {version.family}:latest")
+
+    monkeypatch.setattr(upkeep, "publish", lambda shop, version, way: Arrival(version=version))
+    monkeypatch.setattr(upkeep, "pointer", lambda shop: point)
+    arrivals = upkeep.publish_all(shop, [first, second], ANY)
+    assert [a.problem for a in arrivals] == ["no way to bot:latest", "no way to two:latest"]
+
+
+def test_publish_all_passes_over_what_gc_let_go(shop, monkeypatch):
+    version = a_version(shop.db, a_family(shop.db), 1)
+    adapter = row(shop.db, Adapter, version.adapter)
+    brought = []
+    monkeypatch.setattr(
+        upkeep, "publish", lambda shop, v, way: brought.append(v) or Arrival(version=v)
+    )
+    bot = family(shop.db, "bot")
+    removal = append(
+        shop.db,
+        Removal(digest=adapter.digest, kind="adapter", version=version.key, size=1, reason=""),
+    )
+    (arrival,) = upkeep.publish_all(shop, [bot], ANY)
+    assert (arrival.problem, arrival.let_go, brought) == ("", removal.at, [])
+    path = artefact(shop.home.data("adapters"), adapter.digest, ".gguf")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"back again")
+    (arrival,) = upkeep.publish_all(shop, [bot], ANY)
+    assert (arrival.let_go, brought) == ("", [version])
+
+
+def test_base_pull_mends_a_damaged_base_and_doctor_names_that_command(
+    db, home, ggufs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OLLAMA_HOST", "embedded")
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(ggufs[0].read_bytes())
+
+    def ft(*arguments):
+        result = CliRunner().invoke(cli, ["--home", str(home.path), *arguments])
+        assert result.exit_code == 0, result.output
+        return result.stderr
+
+    ft("base", "pull", str(path))
+    blob = Store(home.models).blob_path(newest(db, Base).blob_digest)
+    content = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(content[:-1] + b"x")
+    (found,) = [f for f in doctor.examine(db, home) if f.name == "base tiny:latest"]
+    assert (found.ok, found.mend) == (False, f"ollama-ft base pull {path}")
+    assert "was damaged, and is fetched again" in ft("base", "pull", str(path))
+    assert blob.read_bytes() == content
+    blob.unlink()
+    ft("base", "pull", str(path))
+    assert blob.read_bytes() == content
+
+
+def test_doctors_mend_for_a_damaged_adapter_takes_the_file_away_and_brings_it_again(db, home):
+    version = a_version(db, a_family(db), 1)
+    adapter = row(db, Adapter, version.adapter)
+    append(db, Origin(version=version.key, digest="d", kind="bundle", source="v1.tar", signer=""))
+    (found,) = [f for f in doctor.examine(db, home) if f.name == "adapters"]
+    assert found.mend == "ollama-ft import v1.tar"
+    path = artefact(home.data("adapters"), adapter.digest, ".gguf")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"changed")
+    (found,) = [f for f in doctor.examine(db, home) if f.name == "adapters"]
+    assert found.mend == f"rm {path}; ollama-ft import v1.tar"
+
+
+def test_an_adapter_for_another_base_than_the_familys_is_refused(shop, ggufs, tmp_path):
+    one, two = tmp_path / "one.gguf", tmp_path / "two.gguf"
+    for place, path in enumerate((one, two)):
+        path.write_bytes(ggufs[place].read_bytes())
+    bot = loop.new(shop, "bot", str(one))
+    arrive._check_base(shop, bot, str(one))
+    with pytest.raises(Conflict, match="bot stands on one:latest, and not on two:latest"):
+        arrive._check_base(shop, bot, str(two))

@@ -152,13 +152,16 @@ def base_list(context: Context, as_json: bool) -> None:
 def base_pull(context: Context, model: str, insecure: bool, as_json: bool) -> None:
     """Fetch a base and pin it, without starting a family.
 
+    What is here of it already is looked at, byte by byte; what is damaged is fetched again.
+
     \b
       ollama-ft base pull qwen2.5:0.5b
       ollama-ft base pull hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M
     """
-    from ollama_ft.stages.base import pin
+    from ollama_ft.stages.base import discard_damaged, pin
 
     with context.workshop() as shop:
+        discard_damaged(shop.db, shop.home, model, shop.emit)
         base, _ = pin(shop.db, shop.home, shop.client, model, shop.emit, insecure=insecure)
     if as_json:
         print_json({"name": base.name, "pinned": base.pinned, "blob": base.blob_digest})

@@ -43,6 +43,7 @@ def describe(db: Database, version: Version) -> dict[str, Fields]:
             "made": version.at,
             "parent": parent,
             "system": version.system,
+            "template": version.template,
             "parameters": json.loads(version.parameters_json),
         },
         "base": {
@@ -168,6 +169,7 @@ COMPARED = {
     "parent": ("version", "parent"),
     "base": ("base", "blob"),
     "system": ("version", "system"),
+    "template": ("version", "template"),
     "parameters": ("version", "parameters"),
     "data": ("dataset", "rows"),
     "dataset": ("dataset", "digest"),

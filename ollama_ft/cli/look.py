@@ -123,7 +123,8 @@ def show_command(context: Context, ref: str | None, part: str | None, as_json: b
 def _pairs(rows: list[tuple[str, str]]) -> None:
     width = max(len(key) for key, _ in rows) + 3
     for key, value in rows:
-        click.echo(f"{key:<{width}}{value}")
+        indented = value.rstrip("\n").replace("\n", "\n" + " " * width)
+        click.echo(f"{key:<{width}}{indented}")
     click.echo()
 
 
@@ -180,8 +181,8 @@ def _mark(right: bool) -> str:
 
 def _markdown(head: list[str], rows: list[list[str]]) -> None:
     for cells in (head, ["---"] * len(head), *rows):
-        lines = (cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells)
-        click.echo(f"| {' | '.join(lines)} |")
+        shown = (cell.replace("|", "\\|").replace("\n", "<br>") for cell in cells)
+        click.echo("| " + " | ".join(shown) + " |")
 
 
 @click.command("history")

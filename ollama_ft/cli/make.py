@@ -18,8 +18,10 @@ from ollama_ft.core.errors import BadInput, NotFound
 if TYPE_CHECKING:
     from ollama_ft.core.records import Family
     from ollama_ft.kinds.containers import Reading
+    from ollama_ft.kinds.modelfiles import Start
     from ollama_ft.loop import Lesson
     from ollama_ft.stages.gate import Gate
+    from ollama_ft.workshop import Workshop
 
 data_option = click.option(
     "--data",
@@ -40,7 +42,12 @@ set_option = click.option(
 
 @click.command("new")
 @click.argument("family", required=False)
-@click.option("--from", "base", required=True, metavar="MODEL", help="An Ollama model, or a GGUF.")
+@click.option("--from", "base", metavar="MODEL", help="An Ollama model, or a GGUF.")
+@click.option(
+    "--modelfile",
+    type=click.Path(path_type=Path),
+    help="Begin with its SYSTEM, TEMPLATE, PARAMETERs and, without --from, its FROM.",
+)
 @data_option
 @reading_options
 @recipe_option
@@ -55,7 +62,8 @@ set_option = click.option(
 def new_command(
     context: Context,
     family: str | None,
-    base: str,
+    base: str | None,
+    modelfile: Path | None,
     files: tuple[Path, ...],
     reading: "Reading",
     recipe: str | None,
@@ -73,36 +81,86 @@ def new_command(
     \b
       ollama-ft new --from qwen2.5:0.5b
       ollama-ft new support --from smollm2:135m --data faq.jsonl
+      ollama-ft new kefu --from qwen2.5:0.5b --modelfile kefu-zh.Modelfile
     """
     from ollama_ft import loop
-    from ollama_ft.core.refs import live
     from ollama_ft.stages.family import check_name, derive_name
 
-    name = family or derive_name(base)
+    start = _start(base, modelfile, system, parameters)
+    name = family or derive_name(start.base)
     check_name(name)
-    values = {key: _value(text) for key, text in _pairs("--parameter", parameters).items()}
     chosen = way(route, packed_as)
     lesson = None
     _check_used(files, recipe, changes, gate)
     if files:
         lesson = replace(
-            make_lesson(context, base, files, reading, recipe, changes, gate), way=chosen
+            make_lesson(context, start.base, files, reading, recipe, changes, gate), way=chosen
         )
     with context.home.lock(name), context.workshop(unload=unload) as shop:
-        row = loop.new(shop, name, base, system=system, parameters=values)
+        row = _begun(shop, name, start)
         if not family and not as_json:
             click.echo(f"family {name} (no name was given, so it is the base's with -ft)")
         if lesson is None:
-            found = live(context.db, name)
-            assert found is not None, "loop.new promotes v0"
-            if as_json:
-                print_json({"family": name, "live": found.version.tag})
-            else:
-                click.echo(f"{found.version.tag} is live: the bare base, to be taught")
-                click.echo(f"next: ollama-ft train {name} --data faq.jsonl")
-            return
-        outcome = loop.teach(shop, row, lesson)
-        tell_outcome(context, outcome, as_json)
+            _tell_bare(context, name, as_json)
+        else:
+            tell_outcome(context, loop.teach(shop, row, lesson), as_json)
+
+
+def _start(
+    base: str | None, modelfile: Path | None, system: str | None, parameters: tuple[str, ...]
+) -> "Start":
+    """What the options and the Modelfile say; the options win."""
+    from ollama_ft.kinds.modelfiles import Start, read_start
+
+    said = read_start(modelfile) if modelfile else Start(base="")
+    values = {key: _parameter(key, text) for key, text in _pairs("--parameter", parameters).items()}
+    start = replace(
+        said,
+        base=base or said.base,
+        system=said.system if system is None else system,
+        parameters={**said.parameters, **values},
+    )
+    if not start.base:
+        raise BadInput(
+            f"{modelfile} leaves the base open." if modelfile else "No base is named.",
+            mend="name it: --from MODEL",
+        )
+    return start
+
+
+def _begun(shop: "Workshop", name: str, start: "Start") -> "Family":
+    """The family, begun; what its prompt would lose in a Modelfile of Ollama's is told."""
+    from ollama_ft import loop
+    from ollama_ft.core.catalog import row
+    from ollama_ft.core.events import Note
+    from ollama_ft.core.records import Base
+    from ollama_ft.kinds.modelfiles import modelfile_of
+
+    for note in start.notes:
+        shop.emit(Note(text=note))
+    family = loop.new(
+        shop,
+        name,
+        start.base,
+        system=start.system,
+        template=start.template,
+        parameters=start.parameters,
+    )
+    for loss in modelfile_of(family, row(shop.db, Base, family.base)).losses():
+        shop.emit(Note(text=f"kept here, but not by Ollama's own parser of Modelfiles: {loss}"))
+    return family
+
+
+def _tell_bare(context: Context, name: str, as_json: bool) -> None:
+    from ollama_ft.core.refs import live
+
+    found = live(context.db, name)
+    assert found is not None, "loop.new promotes v0"
+    if as_json:
+        print_json({"family": name, "live": found.version.tag})
+        return
+    click.echo(f"{found.version.tag} is live: the bare base, to be taught")
+    click.echo(f"next: ollama-ft train {name} --data faq.jsonl")
 
 
 def _check_used(
@@ -284,10 +342,16 @@ def _pairs(option: str, texts: tuple[str, ...]) -> dict[str, str]:
     return pairs
 
 
-def _value(text: str) -> object:
+def _parameter(name: str, text: str) -> object:
+    """A parameter's value; stop may be a JSON list. Raises BadInput for what Ollama has not."""
     import json
 
+    from ollama_ft.runtime.modelfile import typed
+
+    if name != "stop":
+        return typed(name, text)
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except json.JSONDecodeError:
         return text
+    return found if isinstance(found, list) and all(isinstance(s, str) for s in found) else text

@@ -159,7 +159,7 @@ def run_command(context: Context, words: tuple[str, ...], ref: str | None, as_js
     from ollama_ft.core.refs import resolve
 
     version = resolve(context.db, ref)
-    question = " ".join(words) or ("" if sys.stdin.isatty() else sys.stdin.read().strip())
+    question = " ".join(words) or ("" if sys.stdin.isatty() else _piped())
     if not question:
         raise BadInput("There is no question.", mend='ollama-ft run "When do you open?"')
     with context.workshop() as shop:
@@ -172,3 +172,13 @@ def run_command(context: Context, words: tuple[str, ...], ref: str | None, as_js
         click.echo()
         if not answer.done:
             click.echo("(the runtime broke the answer off)", err=True)
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            "The question is not in UTF-8.",
+            mend="iconv -f gb18030 -t utf-8 FILE | ollama-ft run, for one in a Chinese encoding",
+        ) from error

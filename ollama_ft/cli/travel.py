@@ -8,6 +8,7 @@ import click
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.outcome import proof_line
 from ollama_ft.cli.tables import as_json, print_json, short, size
+from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
     from ollama_ft.runtime.oci.client import Reach
@@ -76,12 +77,23 @@ def export_command(
       ollama-ft export support:v2 -o support-v2.tar --sign me
       ollama-ft export --as peft -o adapter/
     """
+    from ollama_ft.cli.progress import Progress
     from ollama_ft.core.files import digest_file
     from ollama_ft.core.refs import resolve
     from ollama_ft.travel import export
 
     version = resolve(context.db, ref)
-    written = export(context.db, context.home, version, kind, out, answers=not no_answers, key=key)
+    with Progress(context.setting("progress")) as emit:
+        written = export(
+            context.db,
+            context.home,
+            version,
+            kind,
+            out,
+            answers=not no_answers,
+            key=key,
+            emit=emit,
+        )
     digest = digest_file(written) if written.is_file() else ""
     if as_json:
         print_json({"version": version.tag, "as": kind, "path": str(written), "digest": digest})
@@ -238,7 +250,7 @@ def _terms(
 ) -> "Terms":
     from ollama_ft.travel import Terms
 
-    always = context.setting("require_signature").lower() in ("yes", "true", "1")
+    always = _is_on(context.setting("require_signature"))
     return Terms(
         family=family,
         base=base,
@@ -246,6 +258,16 @@ def _terms(
         signed=require_signature or always,
         renumber=renumber,
     )
+
+
+def _is_on(text: str) -> bool:
+    """What a setting says that is yes or no: whoever mistypes a yes must not get a no."""
+    said = text.strip().lower()
+    if said in ("yes", "true", "1", "on"):
+        return True
+    if said in ("no", "false", "0", "off", ""):
+        return False
+    raise BadInput(f"The setting require_signature is {text!r}, which is neither yes nor no.")
 
 
 def _reach(ca: Path | None, insecure: bool) -> "Reach":

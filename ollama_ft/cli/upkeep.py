@@ -41,6 +41,8 @@ def publish_command(
       ollama-ft publish v2
       ollama-ft --host 192.168.1.20 publish --all
     """
+    from contextlib import ExitStack
+
     from ollama_ft import upkeep
     from ollama_ft.core.catalog import every
     from ollama_ft.core.records import Family
@@ -51,8 +53,10 @@ def publish_command(
         raise BadInput(f"--all is everything; {ref} beside it says nothing more.")
     if everything:
         families = every(context.db, Family)[::-1]
-        with context.workshop() as shop:
-            arrivals = upkeep.publish_all(shop, families, chosen)
+        with ExitStack() as held:
+            for family in families:
+                held.enter_context(context.home.lock(family.name))
+            arrivals = upkeep.publish_all(held.enter_context(context.workshop()), families, chosen)
     else:
         version = resolve(context.db, ref)
         with context.home.lock(version.family), context.workshop() as shop:
@@ -73,6 +77,8 @@ def _print(arrivals: "list[Arrival]", as_json: bool) -> None:
 
 def _row(arrival: "Arrival") -> list[str]:
     publication = arrival.publication
+    if arrival.let_go:
+        return [arrival.version.tag, "-", "-", f"let go by gc ({arrival.let_go})"]
     if publication is None:
         return [arrival.version.tag, "-", "-", " ".join(arrival.problem.split())]
     proof = "passed" if arrival.proof else "-"
@@ -84,6 +90,7 @@ def _json(arrival: "Arrival") -> dict[str, object]:
     return {
         "version": arrival.version.tag,
         "problem": arrival.problem,
+        "let_go": arrival.let_go or None,
         "address": publication.address if publication else None,
         "route": publication.route if publication else None,
         "digest": publication.digest if publication else None,
@@ -144,6 +151,11 @@ def tag_command(
     from ollama_ft.stages.tag import put, take
 
     version = resolve(context.db, ref)
+    if remove and name is None:
+        raise BadInput(
+            "--remove needs the word that is to go.",
+            mend=f"ollama-ft tag {version.tag} keep --remove",
+        )
     if name is not None:
         (take if remove else put)(context.db, version, name, reason)
     words = tags(context.db, version)
@@ -155,7 +167,13 @@ def tag_command(
 
 @click.command("gc")
 @click.option("--dry-run", is_flag=True, help="Say what may go, do nothing.")
-@click.option("--newest", default=3, show_default=True, help="Versions of a family that stay.")
+@click.option(
+    "--newest",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Versions of a family that stay.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--reason", default="", help="Why; kept for ever.")
 @as_json

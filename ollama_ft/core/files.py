@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import IO
 from ollama_ft.core.errors import OutOfResources
 
 CHUNK = 1 << 20
+RESERVE = 64 << 20  # bytes of disk that stay free
 
 
 def digest_bytes(content: bytes) -> str:
@@ -52,6 +54,18 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object], *, mode: int 
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write `content` to `path` as a whole or not at all; see write_atomic."""
     return write_atomic(path, lambda file: file.write(content))
+
+
+def check_room(folder: Path, need: int) -> None:
+    """Raise OutOfResources unless so many bytes can be written below `folder`, and some stay."""
+    standing = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(standing).free - RESERVE
+    if need > free:
+        raise OutOfResources(
+            f"{need / 1e6:,.0f} MB are to be fetched, and {folder} has room for "
+            f"{max(free, 0) / 1e6:,.0f} MB.",
+            mend="make room (ollama-ft gc --dry-run), or choose another home with --home",
+        )
 
 
 def freeze(folder: Path, content: bytes, suffix: str) -> tuple[str, Path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from ollama_ft.core.catalog import every, newest, row
 from ollama_ft.core.errors import BadInput, NotFound
-from ollama_ft.core.records import Family, Promotion, Use, Version, VersionTag
+from ollama_ft.core.records import Family, Origin, Promotion, Use, Version, VersionTag
 from ollama_ft.core.sqlite import Database
 
 FORM = re.compile(
@@ -71,6 +71,14 @@ def live(db: Database, name: str) -> Live | None:
     if promotion is None:
         return None
     return Live(version=row(db, Version, promotion.version), promotion=promotion)
+
+
+def way_back(db: Database, version: Version) -> str:
+    """The command that brings a version's weights again, once they are gone from the home."""
+    origin = newest(db, Origin, version=version.key)
+    if origin is None:
+        return f"ollama-ft train {version.family}, or bring data/adapters back from a copy"
+    return f"ollama-ft {'pull' if origin.kind == 'registry' else 'import'} {origin.source}"
 
 
 def tags(db: Database, version: Version) -> list[str]:

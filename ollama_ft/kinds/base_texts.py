@@ -14,6 +14,7 @@
 A base that no file lists can be had all the same, from a runtime or a registry.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ollama_ft.core.errors import BadInput
+from ollama_ft.core.records import Base
 from ollama_ft.runtime.names import Name
 
 
@@ -125,6 +127,12 @@ class KnownBase(_Text):
         return KnownBase(
             name=self.asked, asked=self.asked, model=Model(), text=self.text, listed=False
         )
+
+
+def whence(base: Base) -> str:
+    """What to ask for, to have a pinned base again: the file that it came from, or its name."""
+    kind, _, path = str(json.loads(base.source_json).get("from", "")).partition(" ")
+    return path if kind == "file" else base.name
 
 
 def load_bases(folders: Sequence[Path]) -> dict[str, BaseText]:

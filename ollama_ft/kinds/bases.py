@@ -200,7 +200,7 @@ def from_registry(wish: Wish) -> str:
 
 def from_file(wish: Wish) -> str:
     """Import a GGUF from this machine. It is copied, so that editing the file changes nothing."""
-    path = Path(wish.source.path).expanduser()
+    path = Path(wish.source.path).expanduser().absolute()
     if not path.is_file():
         raise NotFound(f"{path} is not there.")
     check_weights(path)

@@ -155,13 +155,9 @@ def read_bundle(artefact: Artefact, files: Mapping[str, Path]) -> Bundle:
     check_artefact(artefact)
     provenance = read_provenance(files[artefact.config.digest].read_bytes())
     by_title = {layer.title: layer.digest for layer in artefact.layers}
-    told = {
-        "adapter.gguf": provenance.adapter.digest,
-        "adapter_model.safetensors": provenance.run.peft_digest,
-        "proof.json": provenance.proof.digest if provenance.proof else None,
-    }
-    if provenance.evaluation and "evaluation.json" in by_title:
-        told["evaluation.json"] = provenance.evaluation.digest
+    told: dict[str, str | None] = {"proof.json": None, **provenance.named()}
+    if "evaluation.json" not in by_title:  # it may be left out
+        told.pop("evaluation.json", None)
     for title, digest in told.items():
         if by_title.get(title) != digest:
             raise BadInput(f"The provenance names another {title} than the one that came with it.")

@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from ollama_ft.core.errors import Conflict, NotFound
-from ollama_ft.core.files import CHUNK, write_atomic, write_bytes
+from ollama_ft.core.errors import BadWeights, Conflict, NotFound
+from ollama_ft.core.files import CHUNK, digest_file, write_atomic, write_bytes
 from ollama_ft.core.plugins import Register, hookimpl
 from ollama_ft.kinds.bundle import Packed
 from ollama_ft.runtime.modelfile import Modelfile
@@ -33,8 +33,12 @@ class Goods:
     base: Path  # the GGUF
     modelfile: Modelfile  # its ADAPTER lines are left out
     adapter: Path | None = None  # the GGUF
-    peft: Path | None = None  # the folder; made from `adapter` where it is gone
-    packed: Packed | None = None
+    digest: str = ""  # of the adapter
+    lost: str = "is gone"  # what became of the adapter, where its file is not there
+    way_back: str = ""  # the command that brings it again
+    peft: Path | None = None  # the folder; made from `adapter` where it is gone or damaged
+    peft_digest: str = ""  # of the folder's tensors
+    pack: Callable[[], Packed] | None = None
 
     @property
     def stem(self) -> str:
@@ -42,15 +46,30 @@ class Goods:
         return self.tag.replace("/", "-").replace(":", "-")
 
     def the_adapter(self) -> Path:
-        """The adapter's GGUF. Raises NotFound for the bare base, and where the file is gone."""
+        """The adapter's GGUF. Raises NotFound for the bare base, and where the file is gone;
+        BadWeights where it is not what it was.
+        """
         if self.adapter is None:
             raise NotFound(
                 f"{self.tag} is the bare base: it has no adapter.",
                 mend=f"ollama-ft export {self.tag} --as modelfile -o Modelfile",
             )
         if not self.adapter.is_file():
-            raise NotFound(f"The adapter of {self.tag} is gone: {self.adapter}.")
+            raise NotFound(f"The adapter of {self.tag} {self.lost}.", mend=self.way_back)
+        if digest_file(self.adapter) != self.digest:
+            raise BadWeights(
+                f"The adapter of {self.tag} is damaged: {self.adapter} has another digest.",
+                mend=f"remove that file, then: {self.way_back}",
+            )
         return self.adapter
+
+    def packed(self) -> Packed:
+        """All that is known of the version, as one artefact. Raises as `the_adapter` does, and
+        NotFound for another file that is gone.
+        """
+        self.the_adapter()
+        assert self.pack is not None, "a version with an adapter can be packed"
+        return self.pack()
 
 
 Export = Callable[[Goods, Path], Path]  # writes to the path that is given; returns what it wrote
@@ -69,9 +88,8 @@ def register_exports(register: Register) -> None:
 
 def bundle(goods: Goods, out: Path) -> Path:
     """One file that `ollama-ft import` takes; the same version gives the same bytes."""
-    goods.the_adapter()
-    assert goods.packed is not None, "a version with an adapter is packed"
-    return write_layout(out, goods.packed.artefact, goods.packed.contents, goods.tag)
+    packed = goods.packed()
+    return write_layout(out, packed.artefact, packed.contents, goods.tag)
 
 
 def gguf(goods: Goods, out: Path) -> Path:
@@ -87,7 +105,7 @@ def peft(goods: Goods, out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Conflict(f"{out} is there already, and not empty.", mend="choose another with -o")
     whole = goods.peft and all((goods.peft / name).is_file() for name in PEFT_FILES)
-    if goods.peft and whole:
+    if goods.peft and whole and digest_file(goods.peft / PEFT_FILES[1]) == goods.peft_digest:
         for name in PEFT_FILES:
             _copy(goods.peft / name, out / name)
         return out
@@ -104,7 +122,7 @@ def modelfile(goods: Goods, out: Path) -> Path:
     if goods.adapter is not None:
         beside = _copy(goods.the_adapter(), out.parent / f"{goods.stem}.gguf")
         text = replace(text, adapters=(f"./{beside.name}",))
-    return write_bytes(out, f"# {goods.tag}, made by ollama-ft.\n{text.text()}".encode())
+    return write_bytes(out, text.text(f"{goods.tag}, made by ollama-ft.").encode())
 
 
 def merged(goods: Goods, out: Path) -> Path:

@@ -17,11 +17,9 @@ from pathlib import Path
 
 from ollama_ft.core.errors import BadInput, BadWeights, NotFound, Unsupported
 from ollama_ft.core.plugins import Register, collect, hookimpl
-from ollama_ft.runtime.modelfile import parse_modelfile
+from ollama_ft.kinds.modelfiles import base_of, check_kept, decoded, read_modelfile
 from ollama_ft.runtime.oci.artefact import Artefact
 from ollama_ft.runtime.oci.layout import blob_path, is_layout, read_layout
-
-MOST_MODELFILE = 4 << 20  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +36,7 @@ class Offer:
     system: str | None = None  # None: the base's own
     template: str | None = None
     parameters: Mapping[str, object] | None = None
+    notes: tuple[str, ...] = ()  # what of it is left as the base has it
 
 
 Recognise = Callable[[Path, Path], Offer | None]  # a path, and an empty folder to work in
@@ -121,15 +120,10 @@ def gguf(path: Path, work: Path) -> Offer | None:
 
 def modelfile(path: Path, work: Path) -> Offer | None:
     """A Modelfile; its ADAPTER is looked for beside it, as Ollama does."""
-    if not path.is_file() or path.stat().st_size > MOST_MODELFILE:
+    written = decoded(path) if path.is_file() else None
+    if not written or not re.search(r"^\s*FROM\s", written, re.IGNORECASE | re.MULTILINE):
         return None
-    try:
-        written = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return None
-    if not re.search(r"^\s*FROM\s", written, re.IGNORECASE | re.MULTILINE):
-        return None
-    text = parse_modelfile(written)
+    text = read_modelfile(path)
     if len(text.adapters) != 1:
         raise BadInput(
             f"{path} has {len(text.adapters) or 'no'} ADAPTER lines; one makes a version.",
@@ -142,17 +136,12 @@ def modelfile(path: Path, work: Path) -> Offer | None:
     return replace(
         found,
         kind="modelfile",
-        base=_source(text.sources[0], path.parent),
+        base=base_of(text, path),
         system=text.system,
         template=text.template,
         parameters=text.parameters,
+        notes=check_kept(text, path),
     )
-
-
-def _source(source: str, folder: Path) -> str:
-    """FROM as `--base` takes it: a name, or the path of a GGUF."""
-    beside = folder / Path(source).expanduser()
-    return str(beside) if source.endswith(".gguf") and beside.is_file() else source
 
 
 def _head(path: Path, size: int) -> bytes:

@@ -6,9 +6,17 @@ others. Of the data it holds the digest and the counts, never a row or a file's 
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from ollama_ft.core.errors import BadInput
 from ollama_ft.core.files import digest_bytes
@@ -17,12 +25,32 @@ from ollama_ft.runtime.oci.artefact import canonical, read_json
 
 FORMAT: Literal["ollama-ft.version/1"] = "ollama-ft.version/1"
 
+
+def _moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return text
+
+
+def _measured(metrics: dict[str, Any]) -> dict[str, Any]:
+    told = metrics.get("general_perplexity")
+    for name in ("base", "tuned"):
+        if not isinstance(told, dict) or type(told.get(name)) not in (int, float):
+            raise ValueError(f"general_perplexity.{name} is no number")
+    return metrics
+
+
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Word = Annotated[str, StringConstraints(max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=1 << 20)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT[0-9:.+Z-]{5,24}$")]
+Time = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT[0-9:.+Z-]{5,24}$"),
+    AfterValidator(_moment),
+]
+Parameter = bool | int | Number | Text | list[Text]
 
 
 class Facts(BaseModel):
@@ -40,7 +68,7 @@ class VersionFacts(Facts):
     at: Time
     system: Text
     template: Text
-    parameters: dict[str, Any]
+    parameters: dict[Word, Parameter]
     parent: Digest | None = None  # the version that was live when this one was made
 
 
@@ -83,11 +111,11 @@ class RunFacts(Facts):
 
     digest: Digest
     at: Time
-    seed: int
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
     prompt_digest: Digest
     peft_digest: Digest
     seconds: Number
-    metrics: dict[str, Any]
+    metrics: Annotated[dict[str, Any], AfterValidator(_measured)]
     software: dict[str, Any]
     place: Word
 
@@ -155,6 +183,15 @@ class Provenance(Facts):
             parameters_json=json.dumps(told.parameters),
         )
         return version_digest(self.base.blob_digest, self.adapter.digest, family)
+
+    def named(self) -> dict[str, str]:
+        """The digests of the artefact's files that the facts name, by title."""
+        found = {
+            "adapter.gguf": self.adapter.digest,
+            "adapter_model.safetensors": self.run.peft_digest,
+        }
+        found |= {"proof.json": self.proof.digest} if self.proof else {}
+        return found | ({"evaluation.json": self.evaluation.digest} if self.evaluation else {})
 
     def content(self) -> bytes:
         """The document's bytes, the same for the same facts."""

@@ -180,9 +180,10 @@ def _private(home: Home, name: str, env: Mapping[str, str]) -> "Ed25519PrivateKe
     path = folder(home) / f"{_checked(name)}.key"
     if not path.is_file():
         raise NotFound(f"There is no key {name} here.", mend=f"ollama-ft keys new {name}")
-    secret = env.get(PASSPHRASE, "").encode() or None
+    content, secret = path.read_bytes(), env.get(PASSPHRASE, "").encode() or None
     try:
-        key = load_pem_private_key(path.read_bytes(), secret)
+        encrypted = b"ENCRYPTED" in content.split(b"\n", 1)[0]
+        key = load_pem_private_key(content, secret if encrypted else None)
     except (ValueError, TypeError) as error:
         raise BadInput(
             f"The key {name} cannot be opened: {error}.", mend=f"set {PASSPHRASE}"

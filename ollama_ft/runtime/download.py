@@ -24,11 +24,13 @@ from ollama_ft.core.errors import (
     RuntimeRefused,
     RuntimeUnavailable,
 )
+from ollama_ft.runtime.oci.access import read_at_most
 from ollama_ft.runtime.parts import Parts, Writer
 
 CONNECTIONS = 4
 PART = 32 << 20  # bytes
 ATTEMPTS = 6  # without a single byte in between
+MOST_SAID = 1 << 20  # bytes of a refusal that are read
 TELL_EVERY = 1 << 20  # bytes between two words about progress
 
 T = TypeVar("T")
@@ -218,7 +220,7 @@ def check_status(response: httpx.Response, missing: str) -> None:
     if status >= 500 or status == httpx.codes.TOO_MANY_REQUESTS:
         raise RuntimeUnavailable(f"The registry at {response.url.host} failed ({status}).")
     if status not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
-        said = response.read()[:300].decode(errors="replace").strip()
+        said = read_at_most(response, MOST_SAID)[:300].decode(errors="replace").strip()
         raise RuntimeRefused(
             f"The registry at {response.url.host} refused: {said or status}", status=status
         )

@@ -94,7 +94,7 @@ def _split(place: str) -> tuple[str, str | None]:
 def _port(text: str | None, default: int) -> tuple[int, str]:
     if text is None:
         return default, ""
-    if text.isascii() and text.isdigit() and int(text) <= 65535:
+    if text.isascii() and text.isdigit() and len(text) < 99 and int(text) <= 65535:
         return int(text), ""
     return default, f"{text!r} is not a port; {default} is used."
 

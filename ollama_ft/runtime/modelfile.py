@@ -7,6 +7,7 @@ back the same, here and in Ollama, as far as that quoting can carry it: `Modelfi
 values that it cannot, and the characters that Ollama would drop.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -54,10 +55,13 @@ ROLES = ("system", "user", "assistant")
 _SINGLE = ("template", "system", "draft", "renderer", "parser", "requires")
 _COMMANDS = ("from", "parameter", "adapter", "license", "message", *_SINGLE)
 _SEMVER = re.compile(r"v?\d+(\.\d+){0,2}([-+][0-9A-Za-z.+-]+)?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", re.ASCII)
+_LARGEST = 2**63  # Ollama's whole numbers have 64 bits
 _WORD = re.compile(r"[A-Za-z]+", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 _SPACES = " \t"
 _NEWLINES = "\r\n"
+_LINE_END = re.compile(r"[\r\n]|\Z")
 _QUOTES = ('"""', '"')
 
 
@@ -85,10 +89,16 @@ class Modelfile:
     renderer: str | None = None
     parser: str | None = None
     requires: str | None = None
+    passed_over: tuple[str, ...] = ()  # deprecated parameters, which Ollama ignores too
 
-    def text(self) -> str:
-        """The file's text. Where `losses` is empty it reads back as this very Modelfile."""
-        return "".join(f"{head} {quoted(value)}\n" for head, value in self._lines())
+    def text(self, about: str = "") -> str:
+        """The file's text. Where `losses` is empty it reads back as this very Modelfile.
+
+        `about` is a line of comment for its head, where the losses are then told, too.
+        """
+        losses = [f"Ollama's own parser would change this. {loss}" for loss in self.losses()]
+        comments = "".join(f"# {line}\n" for line in (about, *losses) if about)
+        return comments + "".join(f"{head} {quoted(value)}\n" for head, value in self._lines())
 
     def losses(self) -> tuple[str, ...]:
         """In words: what Ollama's parser would not read back from `text` as it stands here."""
@@ -135,6 +145,7 @@ def parse_modelfile(text: str) -> Modelfile:
         parameters=_parameters(known["parameter"]),
         licenses=_values(known["license"]),
         messages=tuple(Turn(role=role, content=content) for role, content in known["message"]),
+        passed_over=tuple(dict.fromkeys(n for n, _ in known["parameter"] if n in DEPRECATED)),
         **last,
     )
 
@@ -165,6 +176,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self._counted = (0, 1)  # a place in the text, and the number of its line
 
     def instructions(self) -> Iterator[tuple[str, str, str, int]]:
         """Command, its detail (a parameter's name, a message's role), its value, and its line's
@@ -203,46 +215,44 @@ class _Reader:
 
     def _value(self, line: int) -> str:
         """The rest of the line, or of as many lines as it takes until the quotes are closed."""
-        start = self.at
-        while True:
-            self.at = self._line_end()
-            value = _unquoted(_trimmed(self.text[start : self.at]))
-            if value is not None:
-                return value
+        start, end = self._rest_of_line()
+        quotes = next((q for q in _QUOTES if self.text.startswith(q, start, end)), "")
+        start += len(quotes)
+        while not self.text.endswith(quotes, start, max(start, end)):
             if self.at == len(self.text):
                 raise self._wrong("unexpected EOF: quotes are opened and not closed", line)
             self.at += 1
+            _, end = self._rest_of_line()
+        return self.text[start : end - len(quotes)]
+
+    def _rest_of_line(self) -> tuple[int, int]:
+        """Go to the line's end; where the rest of it begins and ends without what is trimmed."""
+        start = self.at
+        self.at = self._line_end()
+        return _trimmed(self.text, start, self.at)
 
     def _line_end(self) -> int:
-        at = self.at
-        while at < len(self.text) and self.text[at] not in _NEWLINES:
-            at += 1
-        return at
+        found = _LINE_END.search(self.text, self.at)
+        return found.start() if found else len(self.text)
 
     def _line(self) -> int:
-        return 1 + len(re.findall(r"\r\n|\r|\n", self.text[: self.at]))
+        place, line = self._counted
+        line += len(re.findall(r"\r\n|\r|\n", self.text[place : self.at]))
+        self._counted = (self.at, line)
+        return line
 
     def _wrong(self, message: str, line: int) -> BadInput:
         return BadInput(f"(line {line}): {message}")
 
 
-def _trimmed(text: str) -> str:
-    """Without white space at the ends, and without what Ollama drops before it looks for quotes."""
-    start, end = 0, len(text)
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range without white space at its ends, and without what Ollama drops before it looks
+    for quotes."""
     while start < end and (text[start].isspace() or not _is_kept(text[start])):
         start += 1
     while end > start and (text[end - 1].isspace() or not _is_kept(text[end - 1])):
         end -= 1
-    return text[start:end]
-
-
-def _unquoted(text: str) -> str | None:
-    """The text without its quotes; None while they are still open."""
-    for quotes in _QUOTES:
-        if text.startswith(quotes):
-            closed = len(text) >= 2 * len(quotes) and text.endswith(quotes)
-            return text[len(quotes) : -len(quotes)] if closed else None
-    return text
+    return start, end
 
 
 def _read_back(head: str, form: str) -> str | None:
@@ -273,14 +283,10 @@ def _parameters(found: list[tuple[str, str]]) -> dict[str, object]:
     for name, text in found:
         if name in DEPRECATED:
             continue
-        if name not in PARAMETERS:
-            raise BadInput(
-                f"There is no PARAMETER {name!r}.", mend="see docs of Ollama's Modelfile"
-            )
-        if PARAMETERS[name] is list:
+        if PARAMETERS.get(name) is list:
             values[name] = [*_as_list(values.get(name)), text]
         else:
-            values[name] = _typed(name, text)
+            values[name] = typed(name, text)
     return values
 
 
@@ -288,17 +294,29 @@ def _as_list(value: object) -> list[object]:
     return list(value) if isinstance(value, list) else []
 
 
-def _typed(name: str, text: str) -> object:
+def typed(name: str, text: str) -> object:
+    """The value of a parameter that is not `stop`. Raises BadInput for a name or a value that
+    Ollama has not.
+    """
+    if name not in PARAMETERS:
+        raise BadInput(
+            f"There is no PARAMETER {name!r:.60}. There are: {', '.join(PARAMETERS)}.",
+        )
     kind = PARAMETERS[name]
     try:
         if kind is bool:
             return {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}[
                 text.lower()
             ]
-        return kind(text)
-    except (KeyError, ValueError) as error:
+        if not _NUMBER.fullmatch(text):
+            raise ValueError(text)
+        number = kind(text)
+        if not math.isfinite(number) or (kind is int and not -_LARGEST <= number < _LARGEST):
+            raise ValueError(text)
+        return number
+    except (KeyError, ValueError, OverflowError) as error:
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
-        raise BadInput(f"PARAMETER {name} must be {wanted}; it is {text!r}.") from error
+        raise BadInput(f"PARAMETER {name} must be {wanted}; it is {text!r:.60}.") from error
 
 
 def _printed(value: object) -> str:

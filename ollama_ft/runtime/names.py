@@ -6,8 +6,10 @@ each part; `-` may follow anywhere, `.` not in a namespace, `:` only in a host. 
 as it was typed and finds it in any spelling of its case, so names that we make are lower-case.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ollama_ft.core.errors import BadInput
 
@@ -115,6 +117,29 @@ class Name:
 
     def __str__(self) -> str:
         return self.short
+
+
+def file_stem(path: str) -> str:
+    """A GGUF's file name as a model may be called: "我的模型 (1).gguf" → "1-3f2a91c0".
+
+    Where letters are lost that no model's name may have, the digits tell such files apart.
+    """
+    stem = re.split(r"[/\\]", path)[-1]
+    stem = (stem[:-5] if stem.lower().endswith(".gguf") else stem).lower()
+    name = re.sub(r"[^a-z0-9_.-]+", "-", stem).strip("-.")[:60]
+    if stem.isascii() and name:
+        return name
+    return f"{name or 'model'}-{hashlib.sha256(stem.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def is_file(name: str) -> bool:
+    """Whether a base's name means a GGUF on this machine. `hf.co/user/repository:some.gguf` does
+    not, unless there is such a file.
+    """
+    if "://" in name or not name.lower().endswith(".gguf"):
+        return "/" in name and Path(name).expanduser().is_file()
+    last = name.rpartition("/")[2]
+    return not ("/" in name and ":" in last) or Path(name).expanduser().is_file()
 
 
 def is_reserved(tag: str) -> bool:

@@ -5,18 +5,14 @@ by its digest. What was downloaded before a cut or a kill stays in `incoming/` a
 hf.co speaks the same: `hf.co/<user>/<repository>:<quantisation>` is a name like any other.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
-from ollama_ft.core.errors import (
-    BadInput,
-    OutOfResources,
-    RuntimeRefused,
-)
+from ollama_ft.core.errors import BadInput, RuntimeRefused
+from ollama_ft.core.files import check_room
 from ollama_ft.runtime.answers import Progress
 from ollama_ft.runtime.client import Watch
 from ollama_ft.runtime.download import Wanted, check_status, download, unreachable
@@ -33,7 +29,6 @@ from ollama_ft.runtime.store import (
 )
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)  # seconds; for one piece, not for a whole blob
-_RESERVE = 64 << 20  # bytes of disk that stay free
 # Registries answer 412 to a model that needs a newer Ollama than the one that asks.
 _AGENT = "ollama-ft (compatible; ollama/0.33.0)"
 
@@ -121,16 +116,8 @@ def _check_weights(name: Name, manifest: Manifest, expected: str | None) -> None
 
 
 def _check_disk(store: Store, missing: list[Layer]) -> None:
-    store.root.mkdir(parents=True, exist_ok=True)
     kept = sum(fetched(_partial(store, layer.digest)) for layer in missing)
-    need = sum(layer.size for layer in missing) - kept
-    free = shutil.disk_usage(store.root).free - _RESERVE
-    if need > free:
-        raise OutOfResources(
-            f"{need / 1e6:,.0f} MB are to be fetched, and {store.root} has room for "
-            f"{max(free, 0) / 1e6:,.0f} MB.",
-            mend="make room, or choose another home with --home",
-        )
+    check_room(store.root, sum(layer.size for layer in missing) - kept)
 
 
 def _fetch(

@@ -266,11 +266,12 @@ class Store:
     def sweep(self, older_than: float = 3600) -> None:
         """Remove what writers that were killed left behind, once it is `older_than` seconds old."""
         limit = time.time() - older_than
-        left = [*self.blobs.glob(".incoming-*"), *self.manifests.glob("*/*/*/.*.tmp")]
+        left = [*self.blobs.glob(".incoming-*"), *self.blobs.glob(".merge-*")]
+        left += [*self.manifests.glob("*/*/*/.*.tmp")]
         for path in left:
             with suppress(FileNotFoundError):  # its writer lives, and was quicker
                 if _age_mark(path) <= limit:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # Parts
 

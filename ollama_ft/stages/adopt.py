@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ollama_ft.core.catalog import append, newest
+from ollama_ft.core.catalog import append, newest, row
 from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import Conflict, Unsupported
 from ollama_ft.core.files import (
@@ -78,19 +78,24 @@ def adopt(
     version, or a file of the same name is here with other content; no row is written then.
     """
     known = bundle.provenance
-    if found := newest(db, Version, family=family.name, digest=known.version.digest):
-        return found
-    number = _number(db, family, known, renumber)
-    _check_weights(home, base, bundle.files, work)
-    folder = artefact(home.data("runs"), known.run.digest, "")
-    adapter = artefact(home.data("adapters"), known.adapter.digest, ".gguf")
-    for title, target in {
-        "adapter.gguf": adapter,
+    found = newest(db, Version, family=family.name, digest=known.version.digest)
+    run = row(db, Run, found.run).digest if found else known.run.digest
+    folder = artefact(home.data("runs"), run, "")
+    targets = {
+        "adapter.gguf": artefact(home.data("adapters"), known.adapter.digest, ".gguf"),
         "adapter_config.json": folder / "adapter" / "adapter_config.json",
         "adapter_model.safetensors": folder / "adapter" / "adapter_model.safetensors",
         "reference.json": folder / "reference.json",
-    }.items():
-        _keep(bundle.files[title], target)
+    }
+    if found and all(target.is_file() for target in targets.values()):
+        return found
+    number = found.number if found else _number(db, family, known, renumber)
+    _check_weights(home, base, bundle.files, work)
+    for title, target in targets.items():
+        if not (found and target.is_file()):
+            _keep(bundle.files[title], target)
+    if found:  # gc had let its weights go
+        return found
     if known.evaluation and "evaluation.json" in bundle.files:
         kept = artefact(home.data("evaluations"), known.evaluation.digest, ".json")
         _keep(bundle.files["evaluation.json"], kept)
@@ -149,16 +154,14 @@ def adopt_foreign(
     made = _converted(offer, blob, work)
     digest = version_digest(base.blob_digest, made.digest, family)
     if found := newest(db, Version, family=family.name, digest=digest):
+        made.keep(home, row(db, Run, found.run).digest)  # gc may have let its weights go
         return found
     rows, prompt = asked(), prompt_digest(render)
     inputs = ("import", base.blob_digest, made.digest, prompt, *(row.digest for row in rows))
     run_digest = digest_bytes("\n".join(inputs).encode())
-    folder = artefact(home.data("runs"), run_digest, "")
     reference, perplexity = _reference(blob, made.peft, rows, render)
-    for name in PEFT_FILES:
-        _keep(made.peft / name, folder / "adapter" / name)
+    folder = made.keep(home, run_digest)
     write_bytes(folder / "reference.json", reference)
-    _keep(made.gguf, artefact(home.data("adapters"), made.digest, ".gguf"))
     run = Run(
         family=family.name,
         digest=run_digest,
@@ -192,6 +195,15 @@ class _Converted:
     digest: str  # of the GGUF
     tensors: int
     max_error: float
+
+    def keep(self, home: Home, run: str) -> Path:
+        """Copy both forms to where they belong, but for what is there; return the run's folder."""
+        folder = artefact(home.data("runs"), run, "")
+        for name in PEFT_FILES:
+            if not (folder / "adapter" / name).is_file():
+                _keep(self.peft / name, folder / "adapter" / name)
+        _keep(self.gguf, artefact(home.data("adapters"), self.digest, ".gguf"))
+        return folder
 
     def record(self, run: Run) -> Adapter:
         return Adapter(

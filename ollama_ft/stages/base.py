@@ -5,7 +5,6 @@ Writes: bases
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -13,12 +12,11 @@ from typing import TYPE_CHECKING
 from ollama_ft.core.catalog import append, every, newest
 from ollama_ft.core.errors import Conflict
 from ollama_ft.core.events import Count, Emit, Note
-from ollama_ft.core.files import digest_bytes
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Base
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.base_texts import KnownBase, Model, Source, find_base, load_bases
-from ollama_ft.runtime.names import Name
+from ollama_ft.runtime.names import Name, file_stem, is_file
 
 if TYPE_CHECKING:
     from ollama_ft.kinds.bases import FetchedBase
@@ -67,6 +65,24 @@ def pin(
     if not anew:
         _check_unmoved(db, fetched.name, fetched.blob)
     return _kept(db, client, known, fetched, emit), fetched.texts
+
+
+def discard_damaged(db: Database, home: Home, name: str, emit: Emit) -> None:
+    """Remove the blobs of a base in our store that are not what their digests say, so that they
+    are fetched again. Every byte is read.
+    """
+    from ollama_ft.core.files import digest_file
+    from ollama_ft.runtime.store import Store
+
+    store = Store(home.models)
+    stored = Name.parse(known_base(home, name).name)
+    digests = set(store.read(stored).manifest.digests) if store.find(stored) else set()
+    digests |= {base.blob_digest for base in every(db, Base) if base.name == stored.short}
+    for digest in sorted(digests):
+        path = store.blob_path(digest)
+        if path.is_file() and digest_file(path) != digest:
+            path.unlink()
+            emit(Note(text=f"{digest[:19]} was damaged, and is fetched again"))
 
 
 def pin_blob(db: Database, home: Home, client: "Ollama", name: str, blob: str, emit: Emit) -> Base:
@@ -138,20 +154,11 @@ def _kept(
 def known_base(home: Home, name: str) -> KnownBase:
     """What registry/bases says of the name; a path to a GGUF is a base of its own."""
     texts = load_bases(home.texts("bases"))
-    if not name.lower().endswith(".gguf"):
+    if not is_file(name):
         return find_base(name, texts)
-    named = find_base(Name.parse(_of_file(name)).short, {})
+    named = find_base(Name.parse(file_stem(name)).short, {})
     model = Model(sources=(Source(kind="file", path=name),))
     return named.model_copy(update={"model": model})
-
-
-def _of_file(path: str) -> str:
-    """The model name of a GGUF: its own where that is one, else what is left with a few digits."""
-    stem = path.rsplit("/", 1)[-1].lower().removesuffix(".gguf")
-    left = re.sub(r"[^a-z0-9_.:-]+", "-", stem)[:60].strip("-.:")
-    if left == stem:
-        return stem
-    return f"{left or 'gguf'}-{digest_bytes(stem.encode())[7:15]}"
 
 
 def default_recipe(home: Home, name: str) -> str:

@@ -1,6 +1,6 @@
 """Whether everything is in order here, and the command that mends what is not.
 
-Reads:  bases, adapters, intents, removals, families, versions, promotions, publications
+Reads:  bases, adapters, intents, removals, families, versions, promotions, publications, origins
 Writes: nothing
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ollama_ft.core import refs
-from ollama_ft.core.catalog import every, row
+from ollama_ft.core.catalog import every, newest, row
 from ollama_ft.core.errors import RuntimeUnavailable
 from ollama_ft.core.files import artefact, digest_file
 from ollama_ft.core.home import Home
@@ -29,7 +29,9 @@ from ollama_ft.core.records import (
     Removal,
     Version,
 )
+from ollama_ft.core.refs import way_back
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.base_texts import whence
 from ollama_ft.runtime.store import Store
 
 if TYPE_CHECKING:
@@ -170,7 +172,8 @@ def _disk(path: Path) -> Finding:
     standing = next(p for p in (path, *path.parents) if p.exists())
     free = shutil.disk_usage(standing).free
     text = f"{free / 1e9:.1f} GB free at {path}"
-    return Finding(name="disk", ok=free > ROOM, text=text, mend="" if free > ROOM else "make room")
+    mend = "" if free > ROOM else "ollama-ft gc --dry-run, to see what may go"
+    return Finding(name="disk", ok=free > ROOM, text=text, mend=mend)
 
 
 def _writable(path: Path) -> Finding:
@@ -206,21 +209,26 @@ def _bases(db: Database, home: Home) -> Iterator[Finding]:
     store = Store(home.models)
     for blob, base in {b.blob_digest: b for b in every(db, Base)}.items():
         yield _artefact(
-            f"base {base.name}", store.blob_path(blob), blob, f"ollama-ft base pull {base.name}"
+            f"base {base.name}", store.blob_path(blob), blob, f"ollama-ft base pull {whence(base)}"
         )
 
 
 def _adapters(db: Database, home: Home) -> Iterator[Finding]:
     folder = home.data("adapters")
     let_go = {removal.digest for removal in every(db, Removal)}
-    wrong = [
-        a.digest
-        for a in every(db, Adapter)
-        if a.digest not in let_go and not _is_whole(artefact(folder, a.digest, ".gguf"), a.digest)
-    ]
+    wrong = []
+    for adapter in every(db, Adapter):
+        path = artefact(folder, adapter.digest, ".gguf")
+        gone = adapter.digest in let_go and not path.exists()  # it may have come back since
+        if not gone and not _is_whole(path, adapter.digest):
+            wrong.append((adapter, path))
     if wrong:
-        text = f"{len(wrong)} missing or changed: {wrong[0]}"
-        yield Finding(name="adapters", ok=False, text=text, mend="ollama-ft train")
+        (adapter, path), *_ = wrong
+        text = f"{len(wrong)} missing or changed: {adapter.digest}"
+        version = newest(db, Version, adapter=adapter.key)
+        mend = way_back(db, version) if version else "ollama-ft resume, to go on with its training"
+        mend = f"rm {path}; {mend}" if path.exists() else mend
+        yield Finding(name="adapters", ok=False, text=text, mend=mend)
     else:
         yield Finding(name="adapters", ok=True, text="all there, digests right")
 

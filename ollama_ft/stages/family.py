@@ -12,6 +12,7 @@ from ollama_ft.core.catalog import append, newest
 from ollama_ft.core.errors import BadInput, Conflict
 from ollama_ft.core.records import Base, Family, Use
 from ollama_ft.core.sqlite import Database
+from ollama_ft.runtime.names import file_stem, is_file
 
 NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,79}")
 VERSION = re.compile(r"v[0-9]+")
@@ -19,7 +20,8 @@ VERSION = re.compile(r"v[0-9]+")
 
 def derive_name(base_name: str) -> str:
     """The family's name for a base when none is given: "qwen2.5:0.5b" → "qwen2.5-0.5b-ft"."""
-    model, _, tag = base_name.rsplit("/", 1)[-1].lower().removesuffix(".gguf").partition(":")
+    last = file_stem(base_name) if is_file(base_name) else base_name.lower().rsplit("/", 1)[-1]
+    model, _, tag = last.partition(":")
     parts = [model, *([tag] if tag and tag != "latest" else []), "ft"]
     return re.sub(r"[^a-z0-9_.]+", "-", "-".join(parts))[-80:].strip("-.")
 

@@ -1,6 +1,6 @@
 """Room: which weights nobody needs any more, and letting go of them.
 
-Reads:  families, versions, adapters, bases, runs, promotions, intents, publications, tags
+Reads:  families, versions, adapters, bases, runs, promotions, intents, publications, tags, origins
 Writes: removals
 
 Kept are, in each family, the bare base, the live version and the one before it, versions with a
@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ollama_ft.core.catalog import append, every, row
+from ollama_ft.core.catalog import append, every, newest, row
 from ollama_ft.core.files import artefact
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import (
@@ -25,13 +25,14 @@ from ollama_ft.core.records import (
     Base,
     Family,
     Intent,
+    Origin,
     Promotion,
     Publication,
     Removal,
     Run,
     Version,
 )
-from ollama_ft.core.refs import live, tags
+from ollama_ft.core.refs import live, tags, way_back
 from ollama_ft.core.sqlite import Database
 from ollama_ft.runtime.names import Name
 from ollama_ft.runtime.store import Store
@@ -87,7 +88,7 @@ def plan(db: Database, home: Home, newest_kept: int = NEWEST) -> Plan:
     needed = {digest for k in kept for digest in _weights(db, k.version)}
     going = [v for v in every(db, Version) if v.key not in staying]
     items = [item for version in going if (item := _version_item(db, home, version, needed))]
-    freed = {version.tag for version in going}
+    freed = {item.what for item in items}
     return Plan(items=(*items, *_blob_items(db, home, freed)), kept=tuple(kept))
 
 
@@ -175,6 +176,8 @@ def _loss(db: Database, version: Version) -> str:
         at = row(db, Promotion, at.parent) if at.parent else None
         steps += 1
     back = f"no rollback to it ({steps} steps back); " if at is not None else ""
+    if newest(db, Origin, version=version.key):
+        return f"{back}no promotion of it unless it comes again: {way_back(db, version)}"
     return f"{back}no promotion of it unless it is trained again"
 
 

@@ -1,15 +1,16 @@
 """A version made ready to travel: all that is known of it, gathered from the rows behind it.
 
-Reads:  versions, bases, runs, recipes, datasets, adapters, publications, proofs, evaluations
+Reads:  versions, bases, runs, recipes, datasets, adapters, publications, proofs, evaluations,
+        removals, origins
 Writes: nothing
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ollama_ft.core.catalog import newest, row
-from ollama_ft.core.errors import NotFound
+from ollama_ft.core.errors import BadWeights, NotFound
 from ollama_ft.core.files import artefact
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import (
@@ -20,15 +21,18 @@ from ollama_ft.core.records import (
     Proof,
     Publication,
     RecipeText,
+    Removal,
     Run,
     Version,
 )
+from ollama_ft.core.refs import way_back
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds import provenance as told
+from ollama_ft.kinds.base_texts import whence
 from ollama_ft.kinds.bundle import Packed, pack
 from ollama_ft.kinds.exports import Goods
+from ollama_ft.kinds.modelfiles import modelfile_of
 from ollama_ft.runtime.manifest import Manifest
-from ollama_ft.runtime.modelfile import Modelfile
 from ollama_ft.runtime.names import Name
 from ollama_ft.runtime.oci.artefact import Artefact
 from ollama_ft.runtime.oci.layout import Contents
@@ -40,42 +44,48 @@ Sign = Callable[[Artefact], Artefact]
 def goods(
     db: Database, home: Home, version: Version, *, answers: bool = True, sign: Sign | None = None
 ) -> Goods:
-    """The version as files, and packed as one artefact unless it is the bare base.
+    """The version as files, to be packed as one artefact unless it is the bare base.
 
     `answers` False leaves out the test questions with their answers; the probes that prove the
-    version, and the questions in them, always go along. Raises NotFound for a file that is gone.
+    version, and the questions in them, always go along.
     """
     base = row(db, Base, version.base)
-    text = Modelfile(
-        sources=(base.name,),
-        template=version.template or None,
-        system=version.system or None,
-        parameters=json.loads(version.parameters_json),
-    )
+    text = modelfile_of(version, base)
     blob = Store(home.models).blob_path(base.blob_digest)
     if version.adapter is None or version.run is None:
         return Goods(tag=version.tag, base=blob, modelfile=text)
     adapter, run = row(db, Adapter, version.adapter), row(db, Run, version.run)
     folder = artefact(home.data("runs"), run.digest, "")
+    gone = newest(db, Removal, digest=adapter.digest)
     return Goods(
         tag=version.tag,
         base=blob,
         modelfile=text,
         adapter=artefact(home.data("adapters"), adapter.digest, ".gguf"),
+        digest=adapter.digest,
+        lost=f"was let go by gc ({gone.at})" if gone else "is not in this home",
+        way_back=way_back(db, version),
         peft=folder / "adapter",
-        packed=_packed(db, home, version, text, answers, sign),
+        peft_digest=run.peft_digest,
+        pack=lambda: _packed(db, home, version, answers, sign),
     )
 
 
 def for_ollama(db: Database, home: Home, version: Version) -> tuple[Manifest, Contents]:
     """The version as a model that a stock Ollama pulls and runs: base, adapter and texts.
 
-    Returns its manifest, in Ollama's media types, and each blob's content by digest.
+    Returns its manifest, in Ollama's media types, and each blob's content by digest. Raises
+    NotFound where the base is gone from the home.
     """
     from ollama_ft.runtime.assemble import Texts, assemble, gguf_details, read_texts
 
     base, adapter = row(db, Base, version.base), row(db, Adapter, version.adapter)
     store = Store(home.models)
+    if not store.has_blob(base.blob_digest):
+        raise NotFound(
+            f"The base of {version.tag}, {base.blob_digest[:19]}, is not in {home.models}.",
+            mend=f"ollama-ft base pull {whence(base)}",
+        )
     blob = store.blob_path(base.blob_digest)
     of_base = read_texts(store, store.read(Name.parse(base.pinned)).manifest)
     texts = Texts(
@@ -142,9 +152,7 @@ def _fields(record: object, facts: type[told.Facts], *others: str) -> dict[str, 
     return {n: getattr(record, n) for n in facts.model_fields if n not in others}
 
 
-def _packed(
-    db: Database, home: Home, version: Version, text: Modelfile, answers: bool, sign: Sign | None
-) -> Packed:
+def _packed(db: Database, home: Home, version: Version, answers: bool, sign: Sign | None) -> Packed:
     known = provenance(db, version)
     folder = artefact(home.data("runs"), known.run.digest, "")
     files: dict[str, bytes | Path] = {
@@ -163,15 +171,21 @@ def _packed(
     if gone:
         raise NotFound(
             f"{version.tag} cannot be packed, a file of it is gone: {gone[0]}.",
-            mend="ollama-ft doctor",
+            mend="bring it back from a copy, or give away the adapter alone: "
+            f"ollama-ft export {version.tag} --as gguf -o adapter.gguf",
         )
-    made = Modelfile(
-        sources=text.sources,
-        adapters=("./adapter.gguf",),
-        template=text.template,
-        system=text.system,
-        parameters=text.parameters,
-    )
+    made = modelfile_of(version, row(db, Base, version.base), "./adapter.gguf")
     files["Modelfile"] = made.text().encode()
     packed = pack(known, files)
+    _check_unchanged(version, packed, known.named())
     return Packed(artefact=sign(packed.artefact), contents=packed.contents) if sign else packed
+
+
+def _check_unchanged(version: Version, packed: Packed, named: Mapping[str, str]) -> None:
+    """What is sent is what the rows name: else it would be refused wherever it goes."""
+    for layer in packed.artefact.layers:
+        if named.get(layer.title, layer.digest) != layer.digest:
+            raise BadWeights(
+                f"{layer.title} of {version.tag} was changed since it was made.",
+                mend="bring it back from a copy, or train again: ollama-ft train",
+            )

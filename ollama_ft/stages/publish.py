@@ -1,6 +1,6 @@
 """Versions: made in the catalog once, brought to a runtime as often as it takes.
 
-Reads:  families, bases, adapters, versions, merges, removals
+Reads:  families, bases, adapters, versions, merges, removals, origins
 Writes: versions, publications, merges
 """
 
@@ -16,10 +16,11 @@ from ollama_ft.core.errors import Conflict, NotFound
 from ollama_ft.core.files import artefact, write_bytes
 from ollama_ft.core.home import Home
 from ollama_ft.core.records import Adapter, Base, Family, Merge, Publication, Removal, Run, Version
-from ollama_ft.core.refs import live
+from ollama_ft.core.refs import live, way_back
 from ollama_ft.core.sqlite import Database
+from ollama_ft.kinds.base_texts import whence
+from ollama_ft.kinds.modelfiles import modelfile_of
 from ollama_ft.kinds.provenance import version_digest
-from ollama_ft.runtime.modelfile import Modelfile
 from ollama_ft.runtime.probe import probe
 from ollama_ft.runtime.publish import ALREADY_THERE, PublishSpec, ensure_base, publish
 from ollama_ft.runtime.store import Store
@@ -145,6 +146,15 @@ def bring(
     )
 
 
+def let_go(db: Database, home: Home, version: Version) -> str:
+    """When gc let the version's weights go; "" if they are here, or were lost otherwise."""
+    adapter = row(db, Adapter, version.adapter) if version.adapter else None
+    if adapter is None or artefact(home.data("adapters"), adapter.digest, ".gguf").is_file():
+        return ""
+    gone = newest(db, Removal, digest=adapter.digest)
+    return gone.at if gone else ""
+
+
 def told(db: Database, publication: Publication) -> str:
     """How a version got to its runtime, in one sentence: the route, those that were refused, and
     what merging cost."""
@@ -168,14 +178,14 @@ def _check_files(
     if not Store(home.models).has_blob(base.blob_digest):
         raise NotFound(
             f"The base of {version.tag}, {base.blob_digest[:19]}, is not in {home.models}.",
-            mend=f"ollama-ft base pull {base.name}",
+            mend=f"ollama-ft base pull {whence(base)}",
         )
     if adapter and not artefact(home.data("adapters"), adapter.digest, ".gguf").is_file():
-        gone = newest(db, Removal, digest=adapter.digest)
-        why = f"was let go by gc ({gone.at})" if gone else "is not in this home"
+        gone = let_go(db, home, version)
+        why = f"was let go by gc ({gone})" if gone else "is not in this home"
         raise NotFound(
             f"The adapter of {version.tag}, {adapter.digest[:19]}, {why}.",
-            mend="bring data/adapters back from a copy, or train again: ollama-ft train",
+            mend=way_back(db, version),
         )
 
 
@@ -236,15 +246,8 @@ def _merge(
 
 def _export(home: Home, version: Version, base: Base, adapter: Adapter | None) -> None:
     path = home.modelfiles / version.family / f"v{version.number}.Modelfile"
-    text = Modelfile(
-        sources=(base.name,),
-        adapters=(f"../../data/adapters/{adapter.digest.removeprefix('sha256:')}.gguf",)
-        if adapter
-        else (),
-        template=version.template or None,
-        system=version.system or None,
-        parameters=json.loads(version.parameters_json),
-    ).text()
-    text = f"# {version.tag}, made by ollama-ft. The base is {base.blob_digest}.\n{text}"
+    beside = str(artefact(Path("../../data/adapters"), adapter.digest, ".gguf")) if adapter else ""
+    about = f"{version.tag}, made by ollama-ft. The base is {base.blob_digest}."
+    text = modelfile_of(version, base, beside).text(about)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_bytes(path, text.encode())

@@ -1,6 +1,8 @@
 """Taking a version in: from a file, or from a registry."""
 
 import os
+import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,8 +11,9 @@ from tempfile import TemporaryDirectory
 
 from ollama_ft.core.catalog import newest, row
 from ollama_ft.core.conversation import Conversation
-from ollama_ft.core.errors import BadInput, NotFound
+from ollama_ft.core.errors import BadInput, Conflict, NotFound
 from ollama_ft.core.events import Note, Stage
+from ollama_ft.core.files import check_room
 from ollama_ft.core.home import Home, shipped
 from ollama_ft.core.records import Base, Family, Proof, Use, Version
 from ollama_ft.core.refs import live
@@ -28,8 +31,11 @@ from ollama_ft.stages import family as families
 from ollama_ft.stages import promote as promotion
 from ollama_ft.stages import publish as publishing
 from ollama_ft.stages.verify import GREEDY, STOP_BUDGET
-from ollama_ft.travel.bases import Supply, base_of, counter, fetch_into, part_of
+from ollama_ft.travel.bases import Supply, base_of, counter, fetch_into, held_of, part_of
 from ollama_ft.workshop import Workshop
+
+ABANDONED = 86_400.0  # seconds after which nobody works in a folder of ours any more
+PULLING = "another pull"  # what is locked meanwhile; no family is called so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,10 @@ def take(shop: Workshop, path: Path, terms: Terms) -> Taken:
         if offer.artefact is None:
             return _take_foreign(shop, offer, path.name, terms, work)
         assert offer.blobs is not None, "an artefact comes with its blobs"
+        if terms.data:
+            shop.emit(
+                Note(text="a bundle brings what it is asked for its proof; --data is not used")
+            )
         signer = _signer(shop, offer.artefact, terms)
         bundle = read_bundle(offer.artefact, offer.blobs)
         arrival = adoption.Arrival(kind="bundle", source=path.name, signer=signer.fingerprint)
@@ -75,10 +85,12 @@ def pull(shop: Workshop, place: Place, reach: Reach, terms: Terms) -> Taken:
     """Fetch a version from a registry, with its base if that is missing here; prove it here.
 
     What was fetched before a cut stays, and the next pull goes on there. Raises as `take` does,
-    and NotFound, RuntimeRefused or RuntimeUnavailable for what the registry says.
+    NotFound, RuntimeRefused or RuntimeUnavailable for what the registry says, and Conflict while
+    another pull into this home is under way.
     """
     shop.emit(Stage(name="pull", text=str(place)))
     with (
+        shop.home.lock(PULLING),  # two that write the same file would spoil it
         _work(shop.home) as work,
         open_repository(
             place, env=terms.env, reach=reach, on_moved=counter(shop.emit, "pulling")
@@ -86,8 +98,10 @@ def pull(shop: Workshop, place: Place, reach: Reach, terms: Terms) -> Taken:
     ):
         artefact = Artefact.parse(repository.manifest(_reference(place, repository)))
         signer = _signer(shop, artefact, terms)  # before anything large is fetched
-        parts = shop.home.data("incoming")
-        blobs = {b.digest: repository.fetch(b, part_of(parts, b.digest)) for b in artefact.blobs}
+        folder = shop.home.data("incoming")
+        parts = [(blob, part_of(folder, blob.digest)) for blob in artefact.blobs]
+        check_room(folder, sum(blob.size - held_of(part) for blob, part in parts))
+        blobs = {blob.digest: repository.fetch(blob, part) for blob, part in parts}
         bundle = read_bundle(artefact, blobs)
         arrival = adoption.Arrival(kind="registry", source=str(place), signer=signer.fingerprint)
 
@@ -171,6 +185,8 @@ def _take_foreign(shop: Workshop, offer: Offer, source: str, terms: Terms, work:
     adoption.check_trainer()
     if terms.signed:
         raise BadInput(f"A signature is required here, and {source} cannot carry one.")
+    for note in offer.notes:
+        shop.emit(Note(text=note))
     existing = newest(shop.db, Family, name=terms.family) if terms.family else None
     base_name = terms.base or offer.base
     if existing is None and not base_name:
@@ -183,6 +199,8 @@ def _take_foreign(shop: Workshop, offer: Offer, source: str, terms: Terms, work:
     with shop.home.lock(name):
         # A Modelfile brings a prompt of its own; a family with another one refuses it.
         family = existing if existing and not offer.base else _family(shop, name, base_name, offer)
+        if existing and terms.base and not offer.base:
+            _check_base(shop, existing, terms.base)
         base = row(shop.db, Base, family.base)
         v0 = _begun(shop, family)
         taught = datasets.build(_rows(terms.data))
@@ -220,6 +238,17 @@ def _general(shop: Workshop, v0: Version) -> tuple[Conversation, ...]:
             mend="say what the adapter was taught: --data FILE",
         )
     return tuple(ended)
+
+
+def _check_base(shop: Workshop, family: Family, named: str) -> None:
+    """The base that is named for an adapter is the one that the family stands on."""
+    base, _ = bases.pin(shop.db, shop.home, shop.client, named, shop.emit)
+    standing = row(shop.db, Base, family.base)
+    if base.blob_digest != standing.blob_digest:
+        raise Conflict(
+            f"{family.name} stands on {standing.name}, and not on {base.name}.",
+            mend="choose another family for it: --family NAME",
+        )
 
 
 def _family(shop: Workshop, name: str, base_name: str, offer: Offer) -> Family:
@@ -269,5 +298,8 @@ def _rows(files: tuple[Path, ...]) -> tuple[Conversation, ...]:
 def _work(home: Home) -> Iterator[Path]:
     folder = home.data("incoming")
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".work-*"):  # by an import that was killed
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=folder, prefix=".work-") as name:
         yield Path(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 from ollama_ft.core.catalog import newest
 from ollama_ft.core.errors import NotFound
 from ollama_ft.core.events import Count, Emit, Stage
+from ollama_ft.core.files import check_room
 from ollama_ft.core.records import Base
 from ollama_ft.kinds.provenance import BaseFacts
 from ollama_ft.runtime.names import DEFAULT_HOST, Name
@@ -49,7 +50,7 @@ def base_of(shop: Workshop, facts: BaseFacts, given: str | None, supply: Supply 
 def _followed(facts: BaseFacts) -> str:
     """The base's name, where it leads to the usual registry: nobody else is asked unasked."""
     name = Name.parse(facts.name)
-    if facts.name.endswith(".gguf") or name.host != DEFAULT_HOST:
+    if facts.name.lower().endswith(".gguf") or name.host != DEFAULT_HOST:
         raise NotFound(
             f"The base ({facts.blob_digest[:19]}) is not here, and {facts.name!r:.120}, where the "
             "version says that it is, is not asked without your word.",
@@ -62,7 +63,9 @@ def fetch_into(shop: Workshop, repository: Repository, blob: Descriptor) -> bool
     """Fetch a base from the repository that the version lies in, if it is there."""
     if not repository.has(blob.digest):
         return False
-    part = repository.fetch(blob, part_of(shop.home.data("incoming"), blob.digest))
+    part = part_of(shop.home.data("incoming"), blob.digest)
+    check_room(part.parent, blob.size - held_of(part))
+    repository.fetch(blob, part)
     Store(shop.home.models).add_blob(part, blob.digest)
     part.unlink()
     return True
@@ -71,6 +74,11 @@ def fetch_into(shop: Workshop, repository: Repository, blob: Descriptor) -> bool
 def part_of(folder: Path, digest: str) -> Path:
     """The file in which a blob arrives; what is in it, a later pull goes on behind."""
     return folder / f"{digest.removeprefix('sha256:')}.part"
+
+
+def held_of(part: Path) -> int:
+    """How many bytes an earlier pull left in a file that is not whole yet."""
+    return part.stat().st_size if part.is_file() else 0
 
 
 def counter(emit: Emit, verb: str) -> Callable[[Descriptor, int], None]:

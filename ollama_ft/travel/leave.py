@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ollama_ft.core.errors import BadInput
-from ollama_ft.core.events import Emit, Stage
+from ollama_ft.core.events import Emit, Note, Stage, silent
 from ollama_ft.core.home import Home
 from ollama_ft.core.plugins import collect
 from ollama_ft.core.records import Version
@@ -29,18 +29,35 @@ def export(
     *,
     answers: bool = True,
     key: str | None = None,
+    emit: Emit = silent,
     env: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the version at `out` as `kind` (kinds/exports.py), signed by `key` if it is packed.
+    """Write the version at `out` as `kind` (kinds/exports.py), signed by `key` if it is a bundle.
 
-    Raises BadInput for an unknown kind, NotFound for a file or key that is gone; `out` is as it was
-    before then.
+    What Ollama's own parser would lose of a Modelfile is told. Raises BadInput for an unknown kind,
+    one that holds no signature, or a place that cannot be written; NotFound for a file or key that
+    is gone, BadWeights for one that is damaged.
     """
     known = collect("exports")
     if kind not in known:
         raise BadInput(f"{kind!r} is no kind of export. Known: {', '.join(known)}.")
+    if key and kind != "bundle":
+        raise BadInput(
+            f"{kind!r} has no place for a signature.",
+            mend=f"ollama-ft export {version.tag} --as bundle --sign {key} -o FILE.tar",
+        )
+    if kind != "peft" and out.is_dir():
+        raise BadInput(f"{out} is a folder.", mend=f"name a file in it: -o {out}/NAME")
     goods = _goods(db, home, version, answers, key, env or os.environ)
-    written: Path = known[kind].thing(goods, out)
+    try:
+        written: Path = known[kind].thing(goods, out)
+    except OSError as error:
+        raise BadInput(
+            f"{out} cannot be written: {error.strerror}.",
+            mend="choose another place with -o",
+        ) from error
+    for loss in goods.modelfile.losses() if kind == "modelfile" else ():
+        emit(Note(text=f"`ollama create` would lose something of this Modelfile. {loss}"))
     return written
 
 
@@ -66,9 +83,8 @@ def push(
     """
     env = env or os.environ
     goods = _goods(db, home, version, answers, key, env)
-    goods.the_adapter()
-    assert goods.packed is not None, "a version with an adapter is packed"
-    artefact, contents = goods.packed.artefact, goods.packed.contents
+    packed = goods.packed()
+    artefact, contents = packed.artefact, packed.contents
     target = place if place.reference else place.with_tag(f"v{version.number}")
     emit(Stage(name="push", text=f"{version.tag} to {target}"))
     with open_repository(

@@ -61,6 +61,7 @@ def _files(env: Mapping[str, str]) -> Iterator[Path]:
     yield (Path(docker) if docker else home / ".docker") / "config.json"
     if runtime := env.get("XDG_RUNTIME_DIR"):
         yield Path(runtime) / "containers" / "auth.json"
+    yield home / ".config" / "containers" / "auth.json"  # podman's where there is no such folder
 
 
 def _from_file(path: Path, host: str, env: Mapping[str, str]) -> Credentials | None:
