@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ollama_ft import loop
-from ollama_ft.cli import describe, look
+from ollama_ft.cli import describe, look, tables
 from ollama_ft.cli.app import ALIASES, SECTIONS, cli
 from ollama_ft.cli.tables import print_json
 from ollama_ft.core.catalog import append
@@ -192,6 +192,16 @@ def test_a_table_with_chinese_stays_aligned(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("茶馆        x")  # four columns wide, as a terminal shows it
     assert lines[2].startswith("tea house   y")
+
+
+def test_a_narrow_terminal_gets_names_in_one_piece(capsys, monkeypatch):
+    from rich.console import Console
+
+    monkeypatch.setattr(tables, "console", lambda: Console(width=30, soft_wrap=False))
+    tables.table(["NAME", "STATUS", "REASON"], [["茶馆助手:v12", "previous", "因为" * 40]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("茶馆助手:v12   previous   因为因为")
+    assert "".join(line.split()[-1] for line in lines[1:]) == "因为" * 40
 
 
 @pytest.mark.parametrize(

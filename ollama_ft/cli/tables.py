@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of the JSON that commands print
 PRINTED = "JSON was printed"  # a key of click's meta: an error after it is told on stderr alone
+GAP = 3  # columns between two cells
+SHORT = 32  # columns of a cell that is not folded
 WIDE = 10_000  # columns where the output is no terminal: nothing is cut there
 
 # What a terminal obeys instead of showing it: a logged text may hold any of these.
@@ -30,15 +32,33 @@ def console() -> "Console":
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Print a borderless table; columns named in `right` are aligned to the right."""
+    """Print a borderless table; columns named in `right` are aligned to the right.
+
+    Short cells stay in one piece, so that a name can be copied: where the terminal is too narrow
+    for them, it breaks the lines. Long ones are folded.
+    """
+    from rich.cells import cell_len
     from rich.table import Table
 
-    shown = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 3, 0, 0), header_style="")
-    for name in head:
-        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*map(harmless, row))
+    shown = Table(box=None, show_edge=False, pad_edge=False, padding=(0, GAP, 0, 0))
+    shown.header_style = ""
+    cells = [[harmless(cell) for cell in row] for row in (head, *rows)]
+    least = 0
+    for name, column in zip(head, zip(*cells, strict=True), strict=True):
+        wide = max(cell_len(line) for cell in column for line in cell.split("\n"))
+        short = wide <= SHORT
+        shown.add_column(
+            name,
+            justify="right" if name in right else "left",
+            overflow="fold",
+            no_wrap=short,
+            min_width=wide if short else SHORT,
+        )
+        least += min(wide, SHORT) + GAP
+    for row in cells[1:]:
+        shown.add_row(*row)
     out = console()
+    out.width = max(out.width, least)
     with out.capture() as capture:
         out.print(shown)
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
