@@ -394,8 +394,8 @@ def test_a_base_from_a_registry_is_there_offline_afterwards(store, gguf):
     ("path", "name"),
     [
         ("/models/Tiny-1B.GGUF", "tiny-1b:latest"),
-        ("my model (2).gguf", "my-model-2-c2f3a5f6:latest"),
-        ("模型 一.gguf", "gguf-0:latest"),
+        ("my model (2).gguf", "my-model-2:latest"),
+        ("模型 一.gguf", "model-0:latest"),
         ("千问-7b.gguf", "7b-0:latest"),
     ],
 )

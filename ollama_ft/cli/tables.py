@@ -118,8 +118,3 @@ def share(part: int | None, whole: int | None) -> str:
 def number(value: float | None, digits: int = 1) -> str:
     """A number with so many digits behind the point; "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def plain(text: str) -> str:
-    """Text from a model without characters that would move the cursor or colour the screen."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
