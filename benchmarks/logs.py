@@ -1,14 +1,15 @@
-"""How long the log takes to answer when there is much in it: `logs -q` over a million exchanges.
+"""How long the log takes when there is much in it: `logs -q`, `retrain --dry-run` and `drift`.
 
     python -m benchmarks.logs                      # 1,000,000
     python -m benchmarks.logs 100000
     python -m benchmarks.logs 1000000 FOLDER       # kept there, and used again
 
 The exchanges are made of the words of data/, one in five Chinese; a tenth of them goes on with an
-earlier conversation, one in fifty has an opinion. They enter through the log's own pen, in its own
-batches. Each command runs as people run it, in a process of its own, five times: the median of its
-wall seconds, and the most memory it took, beside `ollama-ft --help` in the same run. It fails if a
-search takes longer than two seconds.
+earlier conversation, one in fifty has an opinion, half were answered from a document. They enter
+through the log's own pen, in its own batches. Each command runs as people run it, in a process of
+its own, five times: the median of its wall seconds, and the most memory it took, beside
+`ollama-ft --help` in the same run. It fails if a search takes longer than two seconds, or what
+looks at the whole log longer than two minutes or more than a gigabyte.
 """
 
 import json
@@ -22,16 +23,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ollama_ft.core.catalog import append, newest, open_catalog
 from ollama_ft.core.exchange import Heard, Turn, Verdict, uid_for
 from ollama_ft.core.logbook import Pen, open_log
+from ollama_ft.core.records import Base, Family
 
 DATA = Path(__file__).parent.parent / "data"
 ROUNDS = 5
 BATCH = 2_000
-MOST_SECONDS = 2.0
+MOST_SECONDS = 2.0  # of a search
+MOST_OF_ALL = 120.0  # seconds of what looks at the whole log …
+MOST_MEMORY = 1_000.0  # … and megabytes
 FAMILIES = ("support", "sales", "bot")
-# What is measured: a name, and the command. Whatever else reads a whole log belongs here.
-COMMANDS = (
+# What is measured: a name, and the command.
+SEARCHES = (
     ("--help, to compare", ["--help"]),
     ("logs", ["logs"]),
     ("logs -q, a common word", ["logs", "-q", "order"]),
@@ -47,6 +52,11 @@ COMMANDS = (
     ("logs --status", ["logs", "--status"]),
     ("logs show last", ["logs", "show", "last"]),
 )
+WHOLE = (
+    ("retrain --dry-run", ["retrain", "support", "--from-logs", "--dry-run"]),
+    ("drift", ["drift", "--family", "support", "--lexical"]),
+)
+FOUND = 8  # the exit code where drift was found
 ENGLISH = (
     "When is my order {n} sent?",
     "Can I have a refund for order parcel{n}, bought on the weekend?",
@@ -66,8 +76,33 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(sys.argv[2] if len(sys.argv) > 2 else temporary)
+        a_family(home / "registry" / "catalog.db", "support")
         fill(home / "registry" / "log.db", count)
         sys.exit(0 if measure(home) else 1)
+
+
+def a_family(path: Path, name: str) -> None:
+    """A family without any version, unless it is there."""
+    db = open_catalog(path)
+    if newest(db, Family, name=name) is None:
+        digest = "sha256:" + "0" * 64
+        base = append(
+            db,
+            Base(
+                name="none",
+                pinned="none",
+                blob_digest=digest,
+                manifest_digest=digest,
+                size=0,
+                architecture="llama",
+                parameter_size="",
+                quantization="",
+                licence="",
+                source_json="{}",
+            ),
+        )
+        append(db, Family(name=name, base=base.key, system="", template="", parameters_json="{}"))
+    db.close()
 
 
 def fill(path: Path, count: int) -> None:
@@ -121,6 +156,7 @@ def exchanges(start: int, end: int) -> Iterator[Heard]:
             prompt_tokens=60,
             answer_tokens=30,
             done_reason="stop",
+            context=({"path": "faq.md", "text": said},) if spread.random() < 0.5 else (),
             verdict=an_opinion(spread, said) if spread.random() < 0.02 else None,
         )
 
@@ -139,24 +175,26 @@ def measure(home: Path) -> bool:
     """Print the table; whether every search is quick enough."""
     fine = True
     print(f"{'COMMAND':<34}   SECONDS   PEAK MB")
-    for name, words in COMMANDS:
+    for name, words in (*SEARCHES, *WHOLE):
         runs = [run(home, words) for _ in range(ROUNDS)]
         seconds, peak = statistics.median(s for s, _ in runs), max(m for _, m in runs)
-        fine &= seconds <= MOST_SECONDS
+        whole = (name, words) in WHOLE
+        fine &= seconds <= (MOST_OF_ALL if whole else MOST_SECONDS)
+        fine &= peak <= MOST_MEMORY
         print(f"{name:<34} {seconds:>9.2f} {peak:>9.0f}", flush=True)
     return fine
 
 
 def run(home: Path, words: list[str]) -> tuple[float, float]:
     """Wall seconds and megabytes at most of one command."""
-    command = [sys.executable, "-m", "ollama_ft", *words]
+    command = [sys.executable, "-m", "ollama_ft", "--progress", "none", *words]
     started = time.perf_counter()
     process = subprocess.Popen(
         command, env=os.environ | {"OLLAMA_FT_HOME": str(home)}, stdout=subprocess.DEVNULL
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode not in (0, FOUND):
         sys.exit(f"{' '.join(words)} failed with {process.returncode}")
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
