@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from ollama_ft.cli.app import cli
-from ollama_ft.cli.tables import printable
+from ollama_ft.cli.tables import harmless
 from ollama_ft.core.exchange import Heard, Turn, Verdict
 from ollama_ft.core.logbook import Pen, open_log
 
@@ -88,8 +88,8 @@ def test_a_logged_text_cannot_move_the_cursor_or_name_the_window(ft, asked, comm
 
 
 def test_lines_of_every_system_stay_lines():
-    assert printable("a\r\nb\tc\x00") == "a\nb\tc\ufffd"
+    assert harmless("a\r\nb\tc\x00") == "a\nb\tc"
 
 
-def test_a_client_in_another_encoding_is_not_found_and_no_crash(ft, asked):
-    assert "One?" not in ft("logs", "--client", "\udcff")
+def test_a_client_in_another_encoding_is_refused_and_no_crash(ft, asked):
+    assert "is not UTF-8 text" in ft("logs", "--client", "\udcff", code=2)

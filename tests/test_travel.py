@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ollama_ft import travel
 from ollama_ft.core.catalog import every, open_catalog
@@ -223,7 +224,10 @@ def test_a_proof_that_came_along_counts_for_nothing(two):
 
 def test_two_pulls_at_once_do_not_write_the_same_file(two, registry, env):
     place = Place.parse(f"{registry}/team/a/bot:v1")
-    with two.home.lock("another pull"), pytest.raises(Conflict, match="another pull is being"):
+    locks = two.home.path / "registry" / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    held = FileLock(locks / "another pull.lock")  # as another process would hold it
+    with held, pytest.raises(Conflict, match="another pull is being"):
         travel.pull(two, place, Reach(), Terms(env=env))
 
 
