@@ -263,7 +263,7 @@ def remove(db: Database, exchanges: Sequence[int], *, last: bool = True) -> int:
     """Delete exchanges, what was thought of them, and messages that nothing else needs.
 
     In small transactions, so that a writer waits little. Returns how many were there. Their words
-    leave the search's file too, unless more removals follow and this is not the `last`.
+    leave the log's file too, unless more removals follow and this is not the `last`.
     """
     removed = 0
     for start in range(0, len(exchanges), _CHUNK):
@@ -271,12 +271,11 @@ def remove(db: Database, exchanges: Sequence[int], *, last: bool = True) -> int:
             for key in exchanges[start : start + _CHUNK]:
                 removed += _remove(db.conn, key)
     if removed and last:
-        with writing(db):  # FTS5 only marks them as gone until it writes its index anew
-            db.conn.execute("insert into words (words) values ('optimize')")
+        _scour(db)
     return removed
 
 
-def scour(db: Database) -> None:
+def _scour(db: Database) -> None:
     """Take the words of what was removed out of the file, not only out of what is found.
 
     The search keeps the words of a deleted row until its parts are merged, and the write-ahead log

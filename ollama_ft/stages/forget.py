@@ -14,7 +14,7 @@ from typing import Any
 
 from ollama_ft.core.catalog import append_all, every
 from ollama_ft.core.errors import BadInput, NotFound
-from ollama_ft.core.logbook import find_exchange, remove, scour
+from ollama_ft.core.logbook import find_exchange, remove
 from ollama_ft.core.logsearch import Wish, search
 from ollama_ft.core.loop_records import Forgotten
 from ollama_ft.core.records import Version
@@ -85,9 +85,7 @@ def carry_out(
             if (one.uid, version) not in marked
         ]
     append_all(db, rows)
-    deleted = remove(log, [one.id for one in found])
-    scour(log)
-    return deleted
+    return remove(log, [one.id for one in found])
 
 
 def marks(db: Database, version: Version) -> int:
