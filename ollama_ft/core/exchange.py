@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from ollama_ft.core.errors import BadInput
+from ollama_ft.core.words import without_halves
 
 COMPLETE, INCOMPLETE, FAILED = "complete", "incomplete", "failed"
 RATINGS = ("up", "down", "corrected")
@@ -118,8 +119,7 @@ def is_uid(text: str) -> bool:
 
 def storable(entry: Entry) -> Entry:
     """The entry with U+FFFD for each half of a surrogate pair, which no file can hold."""
-    line = to_line(entry).encode("utf-16", "surrogatepass")
-    return from_line(line.decode("utf-16", "replace"))
+    return from_line(without_halves(to_line(entry)))
 
 
 def to_line(entry: Entry) -> str:

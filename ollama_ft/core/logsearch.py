@@ -36,8 +36,7 @@ def search(log: Database, wish: Wish) -> list[dict[str, Any]]:
     for name in ("family", "version", "client", "status", "source"):
         if value := getattr(wish, name):
             where.append(f"e.{name} = :{name}")
-            # Half a surrogate pair (of a terminal with another encoding) is in the log as U+FFFD.
-            values[name] = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            values[name] = value
     if wish.since:
         where.append("e.at >= :since")
         values["since"] = wish.since

@@ -62,6 +62,13 @@ def unwrapped(text: str) -> str:
     return _WRAP.sub("", text)
 
 
+def without_halves(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which JSON can carry and no file."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def is_unspaced(text: str) -> bool:
     """Whether most letters are of a script that puts no spaces between words."""
     letters = sum(map(str.isalpha, text))

@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import Regex, models, pre_tokenizers
 
 from ollama_ft.core.errors import BadWeights
+from ollama_ft.core.words import without_halves
 from ollama_ft.weights.reader import GGUF
 from ollama_ft.weights.sentencepiece import SPACE, SentencePiece
 from ollama_ft.weights.vocabulary import (
@@ -74,7 +75,7 @@ class Tokenizer:
         `add_bos=None` puts in front (and at the end) what the GGUF says; True puts the first token
         in front whatever it says; False adds nothing. Halves of characters become U+FFFD.
         """
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = without_halves(text)
         known = self._vocabulary
         wanted = known.add_bos if add_bos is None else add_bos
         ids = [self.bos_id] if wanted and self.bos_id is not None else []

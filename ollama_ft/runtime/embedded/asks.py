@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from ollama_ft.core.errors import BadInput, RuntimeRefused
+from ollama_ft.core.words import without_halves
 from ollama_ft.runtime.names import Name
 
 Json = Mapping[str, object]
@@ -243,7 +244,7 @@ def _duration(text: str) -> float:
 def _without_halves(found: Any) -> Any:
     """Half surrogates become U+FFFD, as in Go; no bytes could carry them."""
     if isinstance(found, str):
-        return found.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return without_halves(found)
     if isinstance(found, dict):
         return {_without_halves(key): _without_halves(item) for key, item in found.items()}
     return [_without_halves(item) for item in found] if isinstance(found, list) else found

@@ -51,13 +51,6 @@ def as_text(raw: str) -> str:
     return raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def clean(text: str) -> str:
-    """Return `text` with lone surrogates, which JSON can carry, as U+FFFD, as Go decodes it."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def unquote(literal: str) -> str:
     """Return the text of a Go string literal, given with its quotes. Raises LiteralError."""
     inner = literal[1:-1]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ollama_ft.core.errors import BadInput
+from ollama_ft.core.words import without_halves
 from ollama_ft.runtime.templates import nodes
 from ollama_ft.runtime.templates.cutting import cut_after_response
 from ollama_ft.runtime.templates.evaluate import Evaluator
@@ -16,7 +17,7 @@ from ollama_ft.runtime.templates.execute import execute
 from ollama_ft.runtime.templates.functions import BUILT_IN, OLLAMA
 from ollama_ft.runtime.templates.gotypes import Map, Value
 from ollama_ft.runtime.templates.limits import Budget
-from ollama_ft.runtime.templates.literals import as_text, clean
+from ollama_ft.runtime.templates.literals import as_text
 from ollama_ft.runtime.templates.names import names_in
 from ollama_ft.runtime.templates.parser import parse
 from ollama_ft.runtime.templates.values import ROOT, Values, text, to_messages, to_tools
@@ -51,11 +52,11 @@ class Template:
         system, messages = collate(values.messages or ())
         thinking: dict[str, Value] = {
             "Think": values.think,
-            "ThinkLevel": clean(values.think_level),
+            "ThinkLevel": without_halves(values.think_level),
             "IsThinkSet": values.is_think_set,
         }
         if values.prompt and values.suffix:
-            prompt, suffix = clean(values.prompt), clean(values.suffix)
+            prompt, suffix = without_halves(values.prompt), without_halves(values.suffix)
             root = thinking | {"Prompt": prompt, "Suffix": suffix, "Response": ""}
             return self._execute(root, budget)
         if self.messages_mode:
@@ -109,7 +110,7 @@ def parse_template(text: str) -> Template:
 
     Raises BadInput with the message of Go's parser.
     """
-    text = clean(text)
+    text = without_halves(text)
     trees = parse(text, OLLAMA)
     names = names_in(trees.values())
     appended = "messages" not in names and "response" not in names

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from ollama_ft.core.errors import BadInput
+from ollama_ft.core.words import without_halves
 from ollama_ft.runtime.templates import gojson
 from ollama_ft.runtime.templates.gotypes import (
     Boxed,
@@ -23,7 +24,6 @@ from ollama_ft.runtime.templates.gotypes import (
     Struct,
     Value,
 )
-from ollama_ft.runtime.templates.literals import clean
 
 MAX_JSON_DEPTH = 48  # of lists and objects within each other in arguments and schemas
 
@@ -258,7 +258,7 @@ def _tool(tool: _Json) -> Struct:
 def _properties(properties: object, depth: int) -> dict[str, Value]:
     named = _object(properties, "properties")
     return {
-        clean(name): to_property(_object(one, "properties"), depth + 1)
+        without_halves(name): to_property(_object(one, "properties"), depth + 1)
         for name, one in named.items()
     }
 
@@ -291,7 +291,7 @@ def _types(written: object) -> Slice:
     if written is None:
         return Slice(PROPERTY_TYPE, None)
     names = written if isinstance(written, list) else [written]
-    return Slice(PROPERTY_TYPE, [clean(_typed(name, str, "type")) for name in names])
+    return Slice(PROPERTY_TYPE, [without_halves(_typed(name, str, "type")) for name in names])
 
 
 def to_any(value: object, depth: int = 0) -> Value:
@@ -300,7 +300,7 @@ def to_any(value: object, depth: int = 0) -> Value:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return clean(value)
+        return without_halves(value)
     if isinstance(value, int | float):
         return _number(value)
     if isinstance(value, Mapping):
@@ -321,7 +321,7 @@ def _number(value: int | float) -> float:
 
 
 def _items(value: _Json, depth: int = 0) -> dict[str, Value]:
-    return {clean(str(key)): to_any(one, depth + 1) for key, one in value.items()}
+    return {without_halves(str(key)): to_any(one, depth + 1) for key, one in value.items()}
 
 
 def _check_depth(depth: int) -> None:
@@ -341,7 +341,7 @@ def _typed(value: object, kind: type[_T], name: str) -> _T:
 def text(value: _Json, name: str) -> str:
     """Return a string field, "" where it is missing or null. Raises BadInput for another type."""
     found = value.get(name)
-    return "" if found is None else clean(_typed(found, str, name))
+    return "" if found is None else without_halves(_typed(found, str, name))
 
 
 def _object(value: object, name: str) -> _Json:
@@ -362,5 +362,6 @@ def _list(value: _Json, name: str) -> Sequence[object] | None:
 def _strings(value: _Json, name: str) -> Slice:
     found = _list(value, name)
     return Slice(
-        STRINGS, None if found is None else [clean(_typed(one, str, name)) for one in found]
+        STRINGS,
+        None if found is None else [without_halves(_typed(one, str, name)) for one in found],
     )
