@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.logs import cut, open_home_log, plain
-from ollama_ft.cli.tables import as_json, harmless, print_json, table
+from ollama_ft.cli.logs import open_home_log, plain
+from ollama_ft.cli.tables import as_json, cut, harmless, print_json, table
 from ollama_ft.core.errors import BadInput, OutOfResources
 
 if TYPE_CHECKING:

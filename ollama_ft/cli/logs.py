@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.tables import age, as_json, harmless, print_json, size, table
+from ollama_ft.cli.tables import age, as_json, cut, harmless, print_json, size, table
 
 if TYPE_CHECKING:
     from ollama_ft.core.log_records import Exchange
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 
 MARKS = {"up": "+", "down": "-", "corrected": "c", None: ""}
-_WIDTH = 48  # characters of a question or an answer in a list
 
 
 @click.group("logs", invoke_without_command=True)
@@ -309,9 +308,3 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
         body[name.removesuffix("_json")] = json.loads(body.pop(name))
     body["question"] = body.pop("question_text")
     return body
-
-
-def cut(text: object, most: int = _WIDTH) -> str:
-    """The beginning of a text, in one line, without what a terminal would obey."""
-    line = harmless(" ".join(str(text).split()))
-    return line if len(line) <= most else line[: most - 1] + "…"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context
-from ollama_ft.cli.tables import harmless, number, print_json, share, table
+from ollama_ft.cli.tables import cut, harmless, number, print_json, share, table
 from ollama_ft.core.catalog import row
 from ollama_ft.core.home import Home
 from ollama_ft.core.judged_records import Verdict
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ollama_ft.loop import Outcome
 
 SHOWN = 3  # questions whose answers are printed side by side
+ANSWER = 160  # characters of each of these
 
 
 def tell_outcome(context: Context, outcome: "Outcome", as_json: bool) -> None:
@@ -89,13 +90,8 @@ def _print_answers(db: "Database", home: Home, outcome: "Outcome") -> None:
     base = {a.question_digest: a for a in answers(home, outcome.base)}
     for answered in answers(home, outcome.after)[:SHOWN]:
         click.echo(f"Q     {harmless(answered.question)}")
-        click.echo(f"base  {_one_line(base[answered.question_digest].answer)}")
-        click.echo(f"v{outcome.version.number:<4} {_one_line(answered.answer)}\n")
-
-
-def _one_line(text: str, longest: int = 160) -> str:
-    line = " ".join(harmless(text).split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+        click.echo(f"base  {cut(base[answered.question_digest].answer, ANSWER)}")
+        click.echo(f"v{outcome.version.number:<4} {cut(answered.answer, ANSWER)}\n")
 
 
 def _right(evaluation: Evaluation) -> str:

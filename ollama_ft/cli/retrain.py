@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.logs import cut, open_home_log
+from ollama_ft.cli.logs import open_home_log
 from ollama_ft.cli.make import (
     base_name,
     gate_option,
@@ -18,7 +18,7 @@ from ollama_ft.cli.make import (
 )
 from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import tell_outcome
-from ollama_ft.cli.tables import as_json, print_json, table
+from ollama_ft.cli.tables import as_json, cut, print_json, table
 from ollama_ft.cli.ways import way, way_options
 from ollama_ft.core.errors import BadInput
 

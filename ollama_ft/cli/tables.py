@@ -16,9 +16,8 @@ SCHEMA = 1  # of the JSON that commands print
 PRINTED = "JSON was printed"  # a key of click's meta: an error after it is told on stderr alone
 GAP = 3  # columns between two cells
 SHORT = 32  # columns of a cell that is not folded
+LINE = 48  # characters of a question or an answer in a list
 WIDE = 10_000  # columns where the output is no terminal: nothing is cut there
-
-# What a terminal obeys instead of showing it: a logged text may hold any of these.
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -67,6 +66,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
 def harmless(text: str) -> str:
     """A text from elsewhere without what a terminal would obey: colours, titles, cursor moves."""
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+
+
+def cut(text: object, most: int = LINE) -> str:
+    """The beginning of a text, in one line, without what a terminal would obey."""
+    line = harmless(" ".join(str(text).split()))
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def print_json(body: Mapping[str, object]) -> None:

@@ -8,7 +8,6 @@ import click
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.outcome import proof_line
 from ollama_ft.cli.tables import as_json, print_json, short, size
-from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
     from ollama_ft.runtime.oci.client import Reach
@@ -250,7 +249,7 @@ def _terms(
 ) -> "Terms":
     from ollama_ft.travel import Terms
 
-    always = _is_on(context.setting("require_signature"))
+    always = context.setting("require_signature") == "yes"
     return Terms(
         family=family,
         base=base,
@@ -258,16 +257,6 @@ def _terms(
         signed=require_signature or always,
         renumber=renumber,
     )
-
-
-def _is_on(text: str) -> bool:
-    """What a setting says that is yes or no: whoever mistypes a yes must not get a no."""
-    said = text.strip().lower()
-    if said in ("yes", "true", "1", "on"):
-        return True
-    if said in ("no", "false", "0", "off", ""):
-        return False
-    raise BadInput(f"The setting require_signature is {text!r}, which is neither yes nor no.")
 
 
 def _reach(ca: Path | None, insecure: bool) -> "Reach":

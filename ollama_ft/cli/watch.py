@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ollama_ft.cli.app import Context, pass_context
-from ollama_ft.cli.logs import cut, open_home_log
-from ollama_ft.cli.tables import as_json, print_json, table
+from ollama_ft.cli.logs import open_home_log
+from ollama_ft.cli.tables import as_json, cut, print_json, table
 
 if TYPE_CHECKING:
     from ollama_ft.stages.shadow import Pair
