@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,22 @@ def db(home: Home) -> Iterator[object]:
     catalog = open_catalog(home.catalog)
     yield catalog
     catalog.close()
+
+
+@pytest.fixture
+def ft(home: Home) -> Callable[..., str]:
+    """`ollama-ft` in this home, with keys typed if any; it returns what it printed."""
+    from click.testing import CliRunner
+
+    from ollama_ft.cli.app import cli
+
+    def run(*arguments: object, code: int = 0, keys: str | None = None) -> str:
+        words = ["--home", str(home.path), *map(str, arguments)]
+        result = CliRunner().invoke(cli, words, input=keys)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return run
 
 
 def _model(name: str) -> Path:

@@ -8,23 +8,8 @@ import json
 import sqlite3
 from pathlib import Path
 
-from click.testing import CliRunner
-
-from ollama_ft.cli.app import cli
-
 LOGS = Path(__file__).parent / "data" / "llm_logs"
 CHINESE = ("我要退货，怎么办？", "请在七天内寄回商品。")
-
-
-def command(home):
-    """`ollama-ft` in this home, which returns what it printed."""
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(cli, ["--home", str(home.path), *map(str, arguments)])
-        assert result.exit_code == code, result.output
-        return result.output
-
-    return run
 
 
 def importer(ft, folder):

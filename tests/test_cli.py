@@ -27,16 +27,6 @@ from tests.rows import a_family, a_version, an_evaluation
 
 
 @pytest.fixture
-def ft(home):
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(cli, ["--home", str(home.path), *arguments])
-        assert result.exit_code == code, result.output
-        return result.output
-
-    return run
-
-
-@pytest.fixture
 def bot(db):
     """bot: v0, v1 (retired), v2 (live), with scores."""
     family = a_family(db)

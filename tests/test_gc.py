@@ -6,9 +6,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner
 
-from ollama_ft.cli.app import cli
 from ollama_ft.core.catalog import append, every, row
 from ollama_ft.core.errors import BadInput, NotFound
 from ollama_ft.core.events import silent
@@ -147,16 +145,6 @@ def test_a_tag_must_be_a_word_and_be_there_to_be_taken(db, bot):
         tag.put(db, version, "keep", "")
     tag.put(db, version, "北京", "")
     assert tags(db, version) == ["keep", "北京"]
-
-
-@pytest.fixture
-def ft(home):
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(cli, ["--home", str(home.path), *arguments])
-        assert result.exit_code == code, result.output
-        return result.output
-
-    return run
 
 
 def test_gc_shows_asks_and_clears(ft, bot, home):

@@ -7,9 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from click.testing import CliRunner
 
-from ollama_ft.cli.app import cli
 from ollama_ft.core.exchange import Heard, Rated, Turn, Verdict, from_line, new_uid, to_line
 from ollama_ft.core.logbook import Pen, conversation, find_exchange, older_than, open_log, remove
 from ollama_ft.core.logsearch import moment
@@ -51,16 +49,6 @@ def log(home):
 def pairs(log):
     Pen(log).write([heard(*pair) for pair in PAIRS])
     return log
-
-
-@pytest.fixture
-def ft(home):
-    def run(*arguments, code=0, keys=None):
-        result = CliRunner().invoke(cli, ["--home", str(home.path), *arguments], input=keys)
-        assert result.exit_code == code, result.output
-        return result.output
-
-    return run
 
 
 def found(ft, *arguments):

@@ -1,24 +1,12 @@
 """Review and logs at a terminal: keys, ends, and texts that a terminal would obey."""
 
 import pytest
-from click.testing import CliRunner
 
-from ollama_ft.cli.app import cli
 from ollama_ft.cli.tables import harmless
 from ollama_ft.core.exchange import Heard, Turn, Verdict
 from ollama_ft.core.logbook import Pen, open_log
 
 HOSTILE = "red \x1b[31m\x1b]0;title\x07\r\x9b2J and 红"
-
-
-@pytest.fixture
-def ft(home):
-    def run(*arguments, code=0, keys=None):
-        result = CliRunner().invoke(cli, ["--home", str(home.path), *arguments], input=keys)
-        assert result.exit_code == code, result.output
-        return result.output
-
-    return run
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tests.elsewhere import (
     an_answer,
     answered,
     asked,
-    command,
     importer,
     lines,
     llm_log,
@@ -32,11 +31,6 @@ from tests.elsewhere import (
     show,
 )
 from tests.rows import a_family, a_version
-
-
-@pytest.fixture
-def ft(home):
-    return command(home)
 
 
 @pytest.fixture

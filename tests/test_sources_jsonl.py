@@ -11,17 +11,11 @@ from tests.elsewhere import (
     an_answer,
     answered,
     asked,
-    command,
     importer,
     lines,
     rows,
     said,
 )
-
-
-@pytest.fixture
-def ft(home):
-    return command(home)
 
 
 @pytest.fixture

@@ -4,12 +4,7 @@ import sqlite3
 
 import pytest
 
-from tests.elsewhere import CHINESE, command, llm_log, rows, said, show
-
-
-@pytest.fixture
-def ft(home):
-    return command(home)
+from tests.elsewhere import CHINESE, llm_log, rows, said, show
 
 
 def test_a_log_that_llm_0_27_wrote_is_read_with_what_was_said_before(ft, tmp_path):

@@ -9,7 +9,6 @@ from tests.elsewhere import (
     OPEN,
     a_chat,
     an_answer,
-    command,
     feedback,
     importer,
     message,
@@ -17,11 +16,6 @@ from tests.elsewhere import (
     said,
     show,
 )
-
-
-@pytest.fixture
-def ft(home):
-    return command(home)
 
 
 @pytest.fixture
