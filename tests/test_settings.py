@@ -31,6 +31,7 @@ def test_every_setting_has_a_meaning():
         ("require_signature: true\n", "require_signature", "yes"),
         ("require_signature: YES\n", "require_signature", "yes"),
         ("require_signature: 0\n", "require_signature", "no"),
+        ('require_signature: "On "\n', "require_signature", "yes"),
         ("progress:\n", "progress", "auto"),
         ("recipe: 1\n", "recipe", "1"),
         ("gate: 严格\n", "gate", "严格"),
@@ -44,6 +45,7 @@ def test_a_setting_means_what_its_yaml_means(tmp_path, text, key, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("require_signature: yess\n", r"require_signature = 'yess' is none of yes, no"),
         ("require_signature: always\n", r"require_signature = 'always' is none of yes, no"),
         ("progress: loud\n", r"ollama-ft.yaml: progress = 'loud' is none of auto, plain"),
         ("gate: [a, b]\n", r"line 1: gate takes one word"),

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from ollama_ft.cli.travel import _is_on
 from ollama_ft.core.errors import BadInput, Conflict, NotFound
 from ollama_ft.core.home import Home
 from ollama_ft.kinds.signatures import (
@@ -154,15 +153,3 @@ def test_a_key_without_a_passphrase_is_opened_where_one_is_set(home):
     new_key(home, "ann", {})
     signed = sign(home, ARTEFACT, "ann", {"OLLAMA_FT_KEY_PASSPHRASE": "for another key"})
     assert signatures(home, signed)[0].name == "ann"
-
-
-@pytest.mark.parametrize(
-    ("text", "on"), [("yes", True), ("On", True), ("TRUE ", True), ("no", False), ("", False)]
-)
-def test_the_setting_that_requires_signatures_is_yes_or_no(text, on):
-    assert _is_on(text) is on
-
-
-def test_a_mistyped_yes_is_no_no():
-    with pytest.raises(BadInput, match="neither yes nor no"):
-        _is_on("yess")

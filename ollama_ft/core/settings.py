@@ -25,6 +25,7 @@ MEANINGS = {
     "gate": "When a version may go live: a gate's name, or a YAML file.",
 }
 WORDS = {"progress": ("auto", "plain", "json", "none"), "require_signature": ("yes", "no")}
+YES_OR_NO = {"true": "yes", "1": "yes", "on": "yes", "false": "no", "0": "no", "off": "no"}
 _KNOWN = f"a line for each of: {', '.join(DEFAULTS)}"
 
 
@@ -101,7 +102,7 @@ def _check(setting: Setting) -> Setting:
     if allowed is None:
         return setting
     said = setting.value.strip().lower()
-    value = {"true": "yes", "1": "yes", "false": "no", "0": "no"}.get(said, said)
+    value = YES_OR_NO.get(said, said)
     if value and value not in allowed:
         raise BadInput(
             f"{setting.origin}: {setting.key} = {setting.value!r} is none of {', '.join(allowed)}.",
