@@ -31,7 +31,6 @@ FAMILY = "shop"
 PRIVATE = ("0555", "owls@")  # facts that redaction takes out, as it must
 ASKED, HELD_OUT = 5, 2  # phrasings of each fact that are asked, and that are only asked at the end
 LOOKED_AT = 4  # of those that are asked, the owner looks at so many
-GATE = "gate.yaml"
 DIRECT = {"X-Ollama-FT-Direct": "1"}  # no documents, no log
 
 
@@ -76,8 +75,7 @@ class Month:
     def retrain(self, code: int | tuple[int, ...] = 0) -> str:
         """Train from the log."""
         keys = [word for change in self.changes for word in ("--set", change)]
-        gate = str(self.home.parent / GATE)
-        return self.ft("retrain", FAMILY, "--from-logs", "--gate", gate, *keys, code=code)
+        return self.ft("retrain", FAMILY, "--from-logs", *keys, code=code)
 
     def tell(self, what: str, version: str, right: int, of: int) -> None:
         """Add a line to the table."""
@@ -209,8 +207,17 @@ def live(month: Month) -> str:
     return next(f"{row['family']}:v{row['number']}" for row in rows if "live" in row["status"])
 
 
+def force_newest(month: Month, old: str, reason: str) -> str:
+    """Where the gate left the old version live, make the newest live by force; what is live now."""
+    if live(month) == old:
+        made = json.loads(month.ft("list", "--json"))["versions"]
+        newest = max(row["number"] for row in made)
+        month.ft("promote", f"{FAMILY}:v{newest}", "--force", "--reason", reason)
+    return live(month)
+
+
 def shelve(month: Month) -> None:
-    """A family on the bare base, the facts on its shelf, a suite of those held out, and a gate."""
+    """A family on the bare base, the facts on its shelf, and a suite of those held out."""
     guide = month.home.parent / "guide.md"
     text = "".join(f"## {fact.asked[0]}\n\n{fact.text}\n\n" for fact in month.facts)
     guide.write_text(f"# The shop\n\n{text}", "utf-8")
@@ -224,8 +231,6 @@ def shelve(month: Month) -> None:
     ]
     suite.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     month.ft("suite", "add", "held-out", "--from", str(suite), "--family", FAMILY)
-    # The default gate, but for safety: 28 questions, and a base that ends 3 of its answers to them.
-    (month.home.parent / GATE).write_text("safety_margin: 0.3\n", "utf-8")
 
 
 def run(month: Month) -> dict[str, bool]:
@@ -249,8 +254,8 @@ def learn(month: Month, address: str) -> dict[str, bool]:
     month.tell("asked through serve --rag", f"{FAMILY}:v0", right, len(answers))
     print(f"  opinions: {opine(month, address)}")
     print(month.ft("retrain", FAMILY, "--from-logs", "--dry-run"))
-    print(month.retrain())
-    first = live(month)
+    print(month.retrain(code=(0, 4)))
+    first = force_newest(month, f"{FAMILY}:v0", "too few questions, for a demo")
     after = known(address, first, month.facts)
     month.tell("held-out phrasings, no context", first, after, of)
     print(month.retrain())
@@ -282,12 +287,8 @@ def unlearn(month: Month, address: str, first: str) -> dict[str, bool]:
     ]
     print(month.ft("forget", *ids, "--yes"))
     print(month.retrain(code=(0, 3, 4)))
-    if live(month) == first:  # the suite asks for what was forgotten, so the gate may well say no
-        made = json.loads(month.ft("list", "--json"))["versions"]
-        newest = max(row["number"] for row in made)
-        reason = "it is meant to know less"
-        month.ft("promote", f"{FAMILY}:v{newest}", "--force", "--reason", reason)
-    last = live(month)
+    # The suite asks for what was forgotten, so the gate may well say no.
+    last = force_newest(month, first, "it is meant to know less")
     counts = {
         (tag, what): known(address, tag, some)
         for what, some in (("the forgotten fact", [forgotten]), ("all other facts", others))
