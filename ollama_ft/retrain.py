@@ -3,7 +3,7 @@
     plan        choose from the log; nothing is written
     widen       ask the same in other words, by a model
     carry_out   freeze the choice and make the version
-    forget      delete exchanges, mark what learned from them
+    forget      delete exchanges, mark what learned from them, ask it no longer
 
 A dataset's row that came from the log names its exchange. Each plan chooses from the whole log
 anew, so that a row whose exchange was deleted, or rated down since, is not trained on again; rows
@@ -29,6 +29,7 @@ from ollama_ft.kinds.harvest.fitness import not_down
 from ollama_ft.kinds.harvest.grounded import support
 from ollama_ft.kinds.harvest.sift import Sifted, sift
 from ollama_ft.kinds.more_rows import is_made
+from ollama_ft.kinds.suites import TEST
 from ollama_ft.loop import Lesson, Outcome, make
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages import forget as forgetting
@@ -119,9 +120,7 @@ def plan(db: "Database", home: "Home", log: "Database", family: Family, wish: Wi
     own = _of_files(db, home, onto)
     known = {exchange_of(row) for row in before} - {""}
     seen = harvesting.read(log, family.name, _since(db, family, wish.since), known)
-    asked = [row for row in before if row.split == "test"]
-    asked += suites.ever_asked(db, home, family.name)
-    settings = replace(wish.settings, taught=own, asked=asked)
+    settings = _held_against(db, home, family, before, replace(wish.settings, taught=own))
     rules = {name: loaded.thing for name, loaded in collect("harvest_rules").items()}
     sifted = sift(seen.candidates, rules, settings)
     chosen = {one.uid: taught_as(one, settings, wish.keep_context) for one in sifted.kept}
@@ -207,6 +206,7 @@ class Forgetting:
     found: Sequence[forgetting.Found]
     versions: Sequence[Version]  # that learned from any of it, the oldest first
     live: Sequence[Version]  # those of them that are live
+    suites: Mapping[str, int]  # the names of those that ask it, and how many questions of it
     deleted: int
 
 
@@ -218,16 +218,26 @@ def forget(
     *,
     dry_run: bool = False,
 ) -> Forgetting:
-    """Delete exchanges and mark the versions that learned from them; `dry_run` only tells."""
+    """Delete exchanges, mark the versions that learned from them, take what was asked of them out
+    of the suites; `dry_run` only tells."""
     taught = forgetting.learned(db, found, _exchanges(db, home))
     versions = {v.key: v for some in taught.values() for v in some}
     families = {v.family for v in versions.values()}
     lives = [current.version for name in families if (current := live(db, name))]
-    deleted = 0 if dry_run else forgetting.carry_out(db, log, found, taught)
+    uids = {one.uid for one in found}
+    asking = {
+        suite.name: suite.questions - len(left)
+        for suite, left in suites.quoting(db, home, uids).items()
+    }
+    deleted = 0
+    if not dry_run:
+        suites.withdraw(db, home, uids)
+        deleted = forgetting.carry_out(db, log, found, taught)
     return Forgetting(
         found=found,
         versions=[versions[key] for key in sorted(versions)],
         live=[version for version in lives if version.key in versions],
+        suites=asking,
         deleted=deleted,
     )
 
@@ -240,6 +250,23 @@ def _onto(db: "Database", home: "Home", family: Family) -> Dataset | None:
         if datasets.is_here(home, taught):
             return taught
     return datasets.newest_here(db, home, family.name)
+
+
+def _held_against(
+    db: "Database",
+    home: "Home",
+    family: Family,
+    before: Sequence[Conversation],
+    settings: Settings,
+) -> Settings:
+    """The settings with all that the family is or was asked. A test row is asked by its dataset
+    alone, so its exchange may be chosen again; one that a suite asks may not."""
+    tests = [row for row in before if row.split == "test"]
+    others: list[Conversation] = []
+    for suite in suites.ever(db, home, family.name):
+        (tests if suite.name == TEST else others).extend(suite.questions)
+    tested = {exchange_of(row) for row in tests} - {exchange_of(row) for row in others}
+    return replace(settings, asked=[*tests, *others], tested=tested)
 
 
 def _taught(db: "Database", home: "Home", onto: Dataset | None) -> list[Conversation]:

@@ -143,9 +143,14 @@ def test_what_a_suite_asks_is_not_learned(question):
 
 def test_another_phrasing_and_the_test_row_itself_may_be_learned():
     mine = row("How long does the battery last?", "9 hours", source=source_of("a"))
-    settings = Settings(asked=[mine])
+    settings = Settings(asked=[mine], tested={"a"})
     other = candidate("After how many hours is the Wren empty?", uid="b")
     assert kept(suites.apart, candidate(mine.question), other, settings=settings) == ["a", "b"]
+
+
+def test_what_a_suite_asks_of_the_log_is_not_learned_from_the_log_either():
+    mine = row("How long does the battery last?", "9 hours", source=source_of("a"))
+    assert kept(suites.apart, candidate(mine.question), settings=Settings(asked=[mine])) == []
 
 
 def test_a_chinese_suite_is_kept_apart_as_well():

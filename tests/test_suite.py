@@ -177,7 +177,7 @@ def test_what_was_ever_asked_is_never_learned_again(db, home, tmp_path):
 
 def test_a_suite_is_made_from_one_place(db, home, tmp_path):
     one = by_hand("When?", "At nine.", (), ())
-    with pytest.raises(BadInput, match="one of three"):
+    with pytest.raises(BadInput, match="one of four"):
         gather(db, home, "bot", file=tmp_path / "f", test=False, by_hand=one)
     with pytest.raises(NotFound, match="no test questions"):
         gather(db, home, "bot", file=None, test=True, by_hand=None)

@@ -294,6 +294,8 @@ def _print_forgetting(told: "Forgetting") -> None:
     live = {version.key for version in told.live}
     learned = [v.tag + (" (live)" if v.key in live else "") for v in told.versions]
     click.echo(f"learned   {', '.join(learned) or 'no version has learned from these'}")
+    for name, count in told.suites.items():
+        click.echo(f"suite     {name} asks {count} of them; it is asked without them from then on")
 
 
 def _forgetting_json(told: "Forgetting") -> dict[str, object]:
@@ -301,5 +303,6 @@ def _forgetting_json(told: "Forgetting") -> dict[str, object]:
         "exchanges": [vars(one) for one in told.found],
         "versions": [version.tag for version in told.versions],
         "live": [version.tag for version in told.live],
+        "suites": dict(told.suites),
         "deleted": told.deleted,
     }

@@ -1,12 +1,16 @@
 """Commands about suites: list, show, add."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.tables import as_json, harmless, print_json, short, table
 from ollama_ft.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from ollama_ft.questions import Chosen
 
 
 @click.group("suite")
@@ -74,6 +78,10 @@ def suite_show(context: Context, suite: str, family: str | None, as_json: bool) 
 @click.argument("suite", required=False)
 @click.option("--from", "file", type=click.Path(path_type=Path), help="A file with questions.")
 @click.option("--from-test", is_flag=True, help="The test questions of the family's newest data.")
+@click.option("--from-logs", is_flag=True, help="What was corrected or liked, and not yet learned.")
+@click.option("--exchange", multiple=True, help="Only this one of the log; repeatable.")
+@click.option("--since", default="", help="Of the log only what is newer: 7d, 2026-11-25.")
+@click.option("-n", "most", type=click.IntRange(1), help="Of the log the newest so many.")
 @click.option("-q", "--question", help="One question, by hand.")
 @click.option("-a", "--answer", help="Its reference answer.")
 @click.option("--accept", multiple=True, help="A text that makes an answer right; repeatable.")
@@ -89,6 +97,10 @@ def suite_add(
     suite: str | None,
     file: Path | None,
     from_test: bool,
+    from_logs: bool,
+    exchange: tuple[str, ...],
+    since: str,
+    most: int | None,
     question: str | None,
     answer: str | None,
     accept: tuple[str, ...],
@@ -104,6 +116,7 @@ def suite_add(
     \b
       ollama-ft suite add --must-not-forget -q "When do you open?" -a "At nine."
       ollama-ft suite add returns --from returns.jsonl
+      ollama-ft suite add asked --from-logs --since 30d
       ollama-ft suite add general-shop --from general.jsonl --for-all
     """
     from ollama_ft.core import refs
@@ -113,13 +126,10 @@ def suite_add(
     scope = "" if for_all else refs.family(context.db, family).name
     kind = "must-not-forget" if must_not_forget else kind
     name = suite or kind or ""
-    if not name:
-        raise BadInput("The suite has no name.", mend="ollama-ft suite add NAME --from FILE")
-    if (answer or accept or never) and not question:
-        raise BadInput(
-            "-a, --accept and --never say what is right for one question, and there is no -q.",
-            mend='give -q "…"; in a file they are "answer", "accept" and "must_not_say"',
-        )
+    _refuse_what_says_nothing(
+        name, question, bool(answer or accept or never), from_logs, bool(exchange or since or most)
+    )
+    chosen = _from_log(context, scope, exchange, since, most) if from_logs else None
     rows, source = stage.gather(
         context.db,
         context.home,
@@ -127,11 +137,49 @@ def suite_add(
         file=file,
         test=from_test,
         by_hand=stage.by_hand(question, answer, accept, never) if question else None,
+        logged=chosen.rows if chosen else None,
     )
     row = stage.add(context.db, context.home, name, kind or kind_by_name(name), scope, rows, source)
     if as_json:
         body = {"suite": row.name, "kind": row.kind, "family": row.family, "digest": row.digest}
-        print_json(body | {"questions": row.questions})
+        left_out = chosen.left if chosen else {}
+        print_json({**body, "questions": row.questions, "left_out": left_out})
         return
     click.echo(f"{row.name} ({row.kind}): {row.questions} questions ({short(row.digest)})")
+    for why, count in chosen.left.items() if chosen else ():
+        click.echo(f"left out  {count} ({why})")
     click.echo("they are asked of every version from now on, and never trained on")
+
+
+def _refuse_what_says_nothing(
+    name: str, question: str | None, judged: bool, from_logs: bool, narrowed: bool
+) -> None:
+    if not name:
+        raise BadInput("The suite has no name.", mend="ollama-ft suite add NAME --from FILE")
+    if judged and not question:
+        raise BadInput(
+            "-a, --accept and --never say what is right for one question, and there is no -q.",
+            mend='give -q "…"; in a file they are "answer", "accept" and "must_not_say"',
+        )
+    if narrowed and not from_logs:
+        raise BadInput(
+            "--exchange, --since and -n choose from the log, and there is no --from-logs.",
+            mend=f"ollama-ft suite add {name} --from-logs …",
+        )
+
+
+def _from_log(
+    context: Context, scope: str, exchanges: tuple[str, ...], since: str, most: int | None
+) -> "Chosen":
+    from ollama_ft.cli.logs import open_home_log
+    from ollama_ft.core import refs
+    from ollama_ft.questions import Wish, choose
+
+    if not scope:
+        raise BadInput(
+            "The log is a family's own, and --for-all names none.",
+            mend="ollama-ft suite add NAME --from-logs --family NAME",
+        )
+    wish = Wish(exchanges=exchanges, since=since, most=most)
+    family = refs.family(context.db, scope)
+    return choose(context.db, context.home, open_home_log(context), family, wish)

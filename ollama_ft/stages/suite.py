@@ -5,7 +5,7 @@ Writes: suites
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ollama_ft.core.catalog import append, every, newest
@@ -19,6 +19,7 @@ from ollama_ft.core.records import Evaluation, Version
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.filters import fault
 from ollama_ft.kinds.formats import read_rows
+from ollama_ft.kinds.harvest.candidate import exchange_of
 from ollama_ft.kinds.suites import TEST, Banned, Suite, ban, make_suite, read_folders
 
 
@@ -32,6 +33,10 @@ def freeze(db: Database, home: Home, suite: Suite) -> FrozenSuite:
             f"The suite {suite.name} has no question, so nothing can be measured.",
             mend="add more rows; one in ten is kept for the test",
         )
+    return _store(db, home, suite)
+
+
+def _store(db: Database, home: Home, suite: Suite) -> FrozenSuite:
     found = newest(db, FrozenSuite, name=suite.name, family=suite.family)
     if found and (found.digest, found.kind) == (suite.digest, suite.kind):
         return found
@@ -87,16 +92,19 @@ def gather(
     file: Path | None,
     test: bool,
     by_hand: Conversation | None,
+    logged: Sequence[Conversation] | None = None,
 ) -> tuple[list[Conversation], str]:
-    """The questions that one of three places gives, and the name of the place.
+    """The questions that one of four places gives, and the name of the place.
 
     Raises BadInput unless exactly one is given or the file is not fit, NotFound without data.
     """
-    if (file is not None) + test + (by_hand is not None) != 1:
+    if (file is not None) + test + (by_hand is not None) + (logged is not None) != 1:
         raise BadInput(
-            "A suite is made from one of three: a file, the test questions, or one by hand.",
-            mend="ollama-ft suite add NAME --from FILE, --from-test, or -q … -a …",
+            "A suite is made from one of four: a file, the test questions, the log, or by hand.",
+            mend="ollama-ft suite add NAME --from FILE, --from-test, --from-logs, or -q … -a …",
         )
+    if logged is not None:
+        return list(logged), "log"
     if by_hand is not None:
         return [by_hand], "by hand"
     if file is not None:
@@ -126,6 +134,36 @@ def by_hand(
     if what := fault(row):
         raise BadInput(f"The question {what}.", mend='ollama-ft suite add … -q "…" -a "…"')
     return row
+
+
+def quoting(
+    db: Database, home: Home, exchanges: Collection[str]
+) -> dict[FrozenSuite, tuple[Conversation, ...]]:
+    """The suites, by their newest row, that ask what one of these exchanges asked, and what of
+    each is left without. A dataset's test questions go with the dataset, so they are not meant."""
+    found = {}
+    names = dict.fromkeys((row.name, row.family) for row in every(db, FrozenSuite))
+    for name, family in names:
+        row = newest(db, FrozenSuite, name=name, family=family)
+        if row is None or name == TEST or not is_here(home, row):
+            continue
+        questions = load(home, row).questions
+        left = tuple(one for one in questions if exchange_of(one) not in exchanges)
+        if len(left) < len(questions):
+            found[row] = left
+    return found
+
+
+def withdraw(db: Database, home: Home, exchanges: Collection[str]) -> None:
+    """Ask no longer what these exchanges asked: the suites are frozen anew without it.
+
+    One that is left without a question is not asked at all. What was asked stays banned.
+    """
+    for row, left in quoting(db, home, exchanges).items():
+        suite = Suite(
+            name=row.name, kind=row.kind, family=row.family, questions=left, source=row.source
+        )
+        _store(db, home, suite)
 
 
 def find(db: Database, home: Home, family: str, name: str) -> Suite:
@@ -167,6 +205,11 @@ def load(home: Home, row: FrozenSuite) -> Suite:
     )
 
 
+def is_here(home: Home, row: FrozenSuite) -> bool:
+    """Whether the file of a stored suite is there; who wants its words gone may delete it."""
+    return artefact(home.data("suites"), row.digest, ".jsonl").is_file()
+
+
 def asked(home: Home, evaluation: Evaluation) -> tuple[Conversation, ...]:
     """The questions of an evaluation as they were asked; none if they are not here, as those of an
     imported version."""
@@ -189,7 +232,8 @@ def known(db: Database, home: Home, family: str) -> list[Suite]:
         names = dict.fromkeys(row.name for row in every(db, FrozenSuite, family=scope))
         rows = [newest(db, FrozenSuite, name=name, family=scope) for name in names]
         found |= {row.name: load(home, row) for row in rows if row is not None}
-    return sorted(found.values(), key=lambda suite: (suite.name != TEST, suite.kind, suite.name))
+    asking = [suite for suite in found.values() if suite.questions]
+    return sorted(asking, key=lambda suite: (suite.name != TEST, suite.kind, suite.name))
 
 
 def chosen(db: Database, home: Home, family: str, names: Sequence[str] | None) -> list[Suite]:
@@ -207,18 +251,18 @@ def banned(db: Database, home: Home, family: str) -> Banned:
     return ban(ever(db, home, family))
 
 
-def ever_asked(db: Database, home: Home, family: str) -> list[Conversation]:
-    """Every question that this family was ever asked by a suite."""
-    return [question for suite in ever(db, home, family) for question in suite.questions]
-
-
 def ever(db: Database, home: Home, family: str) -> Iterator[Suite]:
     """Every suite that this family was ever asked, in all of their versions: those in the folders
-    now, those that were frozen, and what a file said when its versions were asked."""
+    now, those that were frozen, and what a file said when its versions were asked.
+
+    Raises NotFound if the file of one that is asked now is gone; older ones may be deleted.
+    """
     yield from read_folders(home.texts("suites"))
     seen: set[str] = set()
     for scope in {"", family}:
-        rows = {row.digest: row for row in every(db, FrozenSuite, family=scope)}
+        stored = every(db, FrozenSuite, family=scope)  # the newest first
+        asked_now = {row.name: row.digest for row in reversed(stored)}.values()
+        rows = {row.digest: row for row in stored if row.digest in asked_now or is_here(home, row)}
         yield from (load(home, row) for row in rows.values())
         seen |= rows.keys()
     for version in every(db, Version, family=family):

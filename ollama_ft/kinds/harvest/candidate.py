@@ -1,6 +1,6 @@
 """An exchange that may be learned from, and what a rule says about many of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -91,6 +91,7 @@ class Settings:
     per_client: int = 200  # but always as many as half of all
     taught: Mapping[bytes, Conversation] = field(default_factory=dict)  # files' rows by prompt_key
     asked: Sequence[Conversation] = ()  # the questions of suites and test splits
+    tested: Collection[str] = ()  # exchanges that are test rows, and may be so again
 
 
 Rule = Callable[[Sequence[Candidate], Settings], Sieved]

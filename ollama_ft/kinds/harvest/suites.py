@@ -8,7 +8,7 @@ nearly is the question. Phrasings that only mean the same stay, as in kinds/near
 import re
 from collections.abc import Iterator, Sequence
 
-from ollama_ft.kinds.harvest.candidate import Candidate, Settings, Sieved, divide, exchange_of
+from ollama_ft.kinds.harvest.candidate import Candidate, Settings, Sieved, divide
 from ollama_ft.kinds.near import group, plain
 
 RUN = 8  # words in a row; of Chinese, characters
@@ -19,7 +19,6 @@ _TOKEN = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]|[^\\W\u3040-\u30f
 
 def apart(candidates: Sequence[Candidate], settings: Settings) -> Sieved:
     """Leave out what the suites ask. A test row that came from the log itself may come again."""
-    own = {exchange_of(row) for row in settings.asked} - {""}
     asked = [plain(row.question) for row in settings.asked]
     runs = {run for text in asked for run in _runs(_tokens(text), RUN)}
     inside = {tuple(_tokens(text)) for text in asked}
@@ -27,7 +26,7 @@ def apart(candidates: Sequence[Candidate], settings: Settings) -> Sieved:
     near = _near(candidates, asked)
 
     def why(one: Candidate) -> str:
-        if one.uid in own:
+        if one.uid in settings.tested:
             return ""
         tokens = _tokens(plain(one.row.question))
         if one.uid in near or tuple(tokens) in inside:
