@@ -60,6 +60,16 @@ def db(home: Home) -> Iterator[object]:
 
 
 @pytest.fixture
+def log(home: Home) -> Iterator[object]:
+    """A log with today's tables."""
+    from ollama_ft.core.logbook import open_log
+
+    log = open_log(home.log)
+    yield log
+    log.close()
+
+
+@pytest.fixture
 def ft(home: Home) -> Callable[..., str]:
     """`ollama-ft` in this home, with keys typed if any; it returns what it printed."""
     from click.testing import CliRunner

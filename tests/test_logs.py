@@ -39,13 +39,6 @@ def heard(question, answer, **more):
 
 
 @pytest.fixture
-def log(home):
-    db = open_log(home.log)
-    yield db
-    db.close()
-
-
-@pytest.fixture
 def pairs(log):
     Pen(log).write([heard(*pair) for pair in PAIRS])
     return log

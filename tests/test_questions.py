@@ -10,7 +10,7 @@ from ollama_ft.core.errors import BadInput, NotEnoughData, NotFound
 from ollama_ft.core.exchange import Verdict
 from ollama_ft.core.files import artefact
 from ollama_ft.core.judged_records import FrozenSuite
-from ollama_ft.core.logbook import Pen, open_log
+from ollama_ft.core.logbook import Pen
 from ollama_ft.kinds.harvest.candidate import exchange_of
 from ollama_ft.stages import dataset as datasets
 from ollama_ft.stages.suite import banned, find, known
@@ -31,13 +31,6 @@ ASKED = [
     "What is the code of the gate?",
 ]
 PASSAGE = {"path": "guide.md", "heading": "", "text": "We open at nine."}
-
-
-@pytest.fixture
-def log(home):
-    log = open_log(home.log)
-    yield log
-    log.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ollama_ft.core.conversation import Conversation, Message
 from ollama_ft.core.errors import NotEnoughData
 from ollama_ft.core.exchange import Heard, Rated, Turn, Verdict
 from ollama_ft.core.files import artefact
-from ollama_ft.core.logbook import Pen, find_exchange, open_log, remove
+from ollama_ft.core.logbook import Pen, find_exchange, remove
 from ollama_ft.core.loop_records import Forgotten, Harvest
 from ollama_ft.core.records import Dataset, Promotion, Version
 from ollama_ft.core.refs import live
@@ -54,13 +54,6 @@ def corrected(number, question, right, **more):
 def file_row(question, answer, split="train"):
     turns = (Message(role="user", content=question), Message(role="assistant", content=answer))
     return Conversation(messages=turns, split=split)
-
-
-@pytest.fixture
-def log(home):
-    log = open_log(home.log)
-    yield log
-    log.close()
 
 
 @pytest.fixture

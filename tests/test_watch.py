@@ -18,7 +18,7 @@ from ollama_ft.core.catalog import every
 from ollama_ft.core.errors import NotEnoughData
 from ollama_ft.core.events import silent
 from ollama_ft.core.exchange import Heard, Turn, Verdict, new_uid
-from ollama_ft.core.logbook import Pen, open_log
+from ollama_ft.core.logbook import Pen
 from ollama_ft.core.records import Promotion
 from ollama_ft.core.refs import live
 from ollama_ft.core.watch_records import Canary, Check, Drift
@@ -56,13 +56,6 @@ def questions(templates, count, seed=0):
 def ratings(up, down, **more):
     marks = ["up"] * up + ["down"] * down
     return [heard(f"{mark} {i}", rating=mark, **more) for i, mark in enumerate(marks)]
-
-
-@pytest.fixture
-def log(home):
-    db = open_log(home.log)
-    yield db
-    db.close()
 
 
 @pytest.fixture
