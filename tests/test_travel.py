@@ -15,7 +15,7 @@ from ollama_ft.core.errors import BadInput, Conflict, FtError, NotFound, OutOfRe
 from ollama_ft.core.events import silent
 from ollama_ft.core.files import digest_file
 from ollama_ft.core.home import Home, shipped
-from ollama_ft.core.records import Adapter, Base, Evaluation, Origin, Proof, Version
+from ollama_ft.core.records import Adapter, Base, Evaluation, Family, Origin, Proof, Version
 from ollama_ft.kinds import signatures
 from ollama_ft.kinds.formats import read_rows
 from ollama_ft.kinds.suites import make_suite
@@ -154,6 +154,18 @@ def test_unsigned_and_changed_bundles_stay_outside(one, two, tmp_path):
     changed.write_bytes(plain.read_bytes().replace(b"bot:v1", b"bot:v9"))
     with pytest.raises(BadInput, match="was changed"):
         travel.take(two, changed, Terms())
+
+
+def test_a_family_that_comes_does_not_take_the_name_of_somebodys_model(
+    one, two, tmp_path, smollm2_gguf
+):
+    bundle = travel.export(one.db, one.home, version(one), "bundle", tmp_path / "v1.tar")
+    two.client.copy(version(two).tag, "mine:latest")
+    for path in (bundle, peft_folder(tmp_path / "peft", smollm2_gguf)):
+        with pytest.raises(Conflict, match="has a model mine:latest"):
+            travel.take(two, path, Terms(family="mine", base=str(smollm2_gguf), env={}))
+    assert every(two.db, Family, name="mine") == []
+    two.client.delete("mine:latest")
 
 
 def test_the_answers_stay_at_home_if_that_is_wanted(one, tmp_path):

@@ -53,7 +53,7 @@ def check_free(db: Database, client: "Ollama", name: str) -> None:
     if client.find(f"{name}:latest"):
         raise Conflict(
             f"The runtime has a model {name}:latest, which a live version would replace.",
-            mend=f"choose another name: ollama-ft new {name}-ft --from …",
+            mend=f"choose another name for the family: {name}-ft",
         )
 
 

@@ -154,6 +154,7 @@ def _take_bundle(
     name = terms.family or known.version.family
     families.check_name(name)
     with shop.home.lock(name):
+        publishing.check_free(shop.db, shop.client, name)
         begun = newest(shop.db, Family, name=name)
         base = row(shop.db, Base, begun.base) if begun else None
         if base is None or base.blob_digest != known.base.blob_digest:
@@ -197,6 +198,7 @@ def _take_foreign(shop: Workshop, offer: Offer, source: str, terms: Terms, work:
     name = terms.family or families.derive_name(base_name)
     families.check_name(name)
     with shop.home.lock(name):
+        publishing.check_free(shop.db, shop.client, name)
         # A Modelfile brings a prompt of its own; a family with another one refuses it.
         family = existing if existing and not offer.base else _family(shop, name, base_name, offer)
         if existing and terms.base and not offer.base:
