@@ -2,12 +2,13 @@
 
     python -m benchmarks.frontier --results FILE [--base smollm2:135m] [--data data/faq.jsonl]
         [--method retain=2 …] [--seed 0 …]       # another set: --data benchmarks/harbour.jsonl
-    python -m benchmarks.frontier --results FILE --plot docs/frontier.svg
+    python -m benchmarks.frontier --results benchmarks/frontier.jsonl --plot docs/frontier.svg
 
 Each point is a version, trained, published, proved and asked as `train` does: how many of the
 data's test questions are right in the runtime, the perplexity of general text beside the base's,
 how many general questions are right, and the seconds of training. Points are added to the results,
-one JSON line each; one that is there is not made again. Needs matplotlib for the plot.
+one JSON line each; one that is there is not made again. benchmarks/frontier.jsonl has those that
+docs/training.md tells of; some are of recipes before today's. Needs matplotlib for the plot.
 """
 
 import argparse
@@ -36,6 +37,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "retain=2, epochs=6": ("epochs=6",),
     "retain=2, attention only": ("target_modules=[q_proj, k_proj, v_proj, o_proj]",),
 }
+TICKS = (0, 3, 10, 30, 100, 300)  # percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +51,9 @@ class Point:
     right: int
     of: int
     perplexity: float
-    general: int
+    general: int | None  # None: not kept, as of runs by hand
     general_of: int
-    seconds: float  # of training
+    seconds: float | None  # of training
 
     @property
     def name(self) -> tuple[str, str, str, int]:
@@ -128,9 +130,11 @@ def table(points: list[Point]) -> None:
     for p in points:
         base = bases.get((p.base, p.data))
         change = f" ({p.perplexity / base.perplexity - 1:+.1%})" if base and p != base else ""
+        general = "" if p.general is None else f"{p.general} of {p.general_of}"
+        seconds = "" if p.seconds is None else f"{p.seconds:.0f}"
         print(
             f"| {p.base} | {p.data} | {p.method} | {p.seed} | {p.right} of {p.of} "
-            f"| {p.perplexity:.2f}{change} | {p.general} of {p.general_of} | {p.seconds:.0f} |"
+            f"| {p.perplexity:.2f}{change} | {general} | {seconds} |"
         )
 
 
@@ -145,7 +149,13 @@ def plot(path: Path, points: list[Point]) -> None:
     bases = {(p.base, p.data): p.perplexity for p in points if p.method == "base"}
     names = list(dict.fromkeys(p.method for p in points if p.method != "base"))
     figure, axes = plt.subplots(
-        1, len(bases), figsize=(4.5 * len(bases), 4), squeeze=False, layout="constrained"
+        1,
+        len(bases),
+        figsize=(4 * len(bases), 4.5),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
     for axis, (key, perplexity) in zip(axes[0], bases.items(), strict=True):
         for at, name in enumerate(names):
@@ -158,11 +168,16 @@ def plot(path: Path, points: list[Point]) -> None:
             )
         axis.axvline(3, color="grey", linewidth=0.8)
         axis.axhline(97, color="grey", linewidth=0.8)
-        axis.set(title=f"{key[0]}, {key[1]}", xlabel="general perplexity, % above the base's")
+        axis.set(title=f"{key[0]}, {key[1]}", xlabel="general perplexity, % above base")
         axis.set_xscale("symlog", linthresh=10)
+        axis.set_xlim(-5, 1000)
+        axis.set_xticks(TICKS, map(str, TICKS))
+        axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("test questions right, %")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right", frameon=False)
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=2
+    )
     figure.savefig(path, metadata={"Date": None})
 
 
