@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from ollama_ft.core import logbook
 from ollama_ft.core.exchange import Heard, Rated, Turn, Verdict, from_line, new_uid, to_line
 from ollama_ft.core.logbook import Pen, conversation, find_exchange, older_than, open_log, remove
 from ollama_ft.core.logsearch import moment
-from ollama_ft.core.words import match_query, spaced
+from ollama_ft.core.words import in_pairs, match_query, spaced
 from ollama_ft.serve.queue import queue
 
 PAIRS = [
@@ -72,6 +73,7 @@ def found(ft, *arguments):
         ("question:* OR NEAR( refund", []),
         ("refund AND", []),
         ("days - within", [1]),
+        ("ＯＰＥＮ", [0]),
     ],
 )
 def test_words_are_found_in_every_script(ft, pairs, words, numbers):
@@ -84,6 +86,28 @@ def test_a_dense_run_is_indexed_as_pairs():
     assert match_query("退货单") == '"退货 货单"'
     assert match_query("货") == '"货"*'
     assert match_query("  —  ") == ""
+
+
+def test_wide_letters_that_an_earlier_log_holds_are_found_by_narrow_ones(
+    ft, home, log, monkeypatch
+):
+    monkeypatch.setattr(logbook, "spaced", in_pairs)  # as it was
+    Pen(log).write([heard("请问ＳＭ２电池多少钱？", "三百元。"), heard("别的呢？", "没有。")])
+    monkeypatch.undo()
+    assert found(ft, "-q", "sm2") == []
+    with log.atomic():
+        log.execute("delete from _sqlite_migrations where name = 'l002_narrow_letters'")
+    log.close()
+    open_log(home.log).close()
+    assert (
+        found(ft, "-q", "ＳＭ２")
+        == found(ft, "-q", "sm2 电池")
+        == found(ft, "-q", "三百")
+        == ["请问ＳＭ２电池多少钱？"]
+    )
+    assert found(ft, "-q", "别的") == ["别的呢？"]
+    ft("forget", "--match", "sm2", "--yes")
+    assert found(ft, "-q", "电池") == []
 
 
 def test_a_search_without_a_word_is_refused(ft, pairs):

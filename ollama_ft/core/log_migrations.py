@@ -4,6 +4,7 @@ The log is a file of its own, so its steps are apart from the catalog's.
 """
 
 from ollama_ft.core.sqlite import Database, Migrations, create_table
+from ollama_ft.core.words import WIDE, in_pairs, spaced
 
 log_migrations = Migrations("ollama_ft_log")
 
@@ -55,3 +56,25 @@ def l001_exchanges(db: Database) -> None:
         left join feedback f on f.id = (select max(id) from feedback where exchange = e.id)
         """,
     )
+
+
+@log_migrations()
+def l002_narrow_letters(db: Database) -> None:
+    """Texts with letters as wide as Chinese characters are found by those of a keyboard, too."""
+    has = f"glob '*[{WIDE}]*'"
+    found = db.execute(
+        f"""
+        select e.id, q.content, coalesce(r.content, '') from exchanges e
+        join messages q on q.id = e.question left join messages r on r.id = e.reply
+        where q.content {has} or r.content {has}
+        """
+    ).fetchall()
+    for key, *texts in found:
+        db.execute(
+            "insert into words (words, rowid, question, answer) values ('delete', ?, ?, ?)",
+            [key, *map(in_pairs, texts)],
+        )
+        db.execute(
+            "insert into words (rowid, question, answer) values (?, ?, ?)",
+            [key, *map(spaced, texts)],
+        )

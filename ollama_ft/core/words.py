@@ -27,6 +27,10 @@ _PART = re.compile(rf"[{_DENSE}]+|[^\W{_DENSE}]+")
 _WISH = re.compile(r'"([^"]*)"|(\S+)')
 _WORD = re.compile(r"\w+")
 
+# Letters and digits that are as wide as a Chinese character: ＡＰＩ２ → API2.
+WIDE = "\uff10-\uff19\uff21-\uff3a\uff41-\uff5a"
+_NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF10, 0xFF5B) if chr(wide).isalnum()}
+
 
 def to_index(text: str) -> str:
     """What the index is given for a text: its words, with spaces between them."""
@@ -76,8 +80,14 @@ def is_unspaced(text: str) -> bool:
 
 
 def spaced(text: str) -> str:
-    """The text as it is indexed: dense runs as overlapping pairs, all else as it is."""
-    return text if text.isascii() else _UNSPACED.sub(_in_order, text)
+    """The text as it is indexed: dense runs as overlapping pairs, letters and digits of Chinese
+    width as those of a keyboard, all else as it is."""
+    return text if text.isascii() else in_pairs(text.translate(_NARROW))
+
+
+def in_pairs(text: str) -> str:
+    """The text with its dense runs as overlapping pairs."""
+    return _UNSPACED.sub(_in_order, text)
 
 
 def _in_order(match: re.Match[str]) -> str:
@@ -93,7 +103,7 @@ def match_query(wish: str) -> str:
     """
     return " AND ".join(
         phrase
-        for quoted, bare in _WISH.findall(wish)
+        for quoted, bare in _WISH.findall(wish.translate(_NARROW))
         if (phrase := _phrase(quoted or bare, open_end=bare.endswith("*")))
     )
 
