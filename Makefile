@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows what it does, `make test` proves it. Both set themselves up.
 # `make demo-routes` does the demo where the runtime refuses routes, on a small set.
-.PHONY: demo loop-demo demo-routes test check docs clean
+.PHONY: demo loop-demo demo-routes test fuzz check docs clean
 
 PY  := .venv/bin/python
 FT  := .venv/bin/ollama-ft
@@ -65,6 +65,11 @@ LATER    := Which version of the firmware is the latest?
 
 test: .venv/ready
 	$(PY) -m pytest -q -n 2 --dist loadfile
+
+fuzz: .venv/ready
+	for n in $$(seq $${ROUNDS:-10}); do \
+		$(PY) -m pytest -q -m hypothesis --hypothesis-profile=fuzz || exit 1; \
+	done
 
 check: .venv/ready
 	.venv/bin/ruff format --check .

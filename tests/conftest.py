@@ -14,8 +14,10 @@ from ollama_ft.core.home import Home
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # few cores: idle OpenMP threads must not spin
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
-settings.load_profile("untimed")
+# A busy machine is no fault. `make test` tries the same examples everywhere, `make fuzz` new ones.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("fuzz", deadline=None)
+settings.load_profile("same")
 
 MODELS = Path(
     os.environ.get("OLLAMA_FT_TEST_MODELS", Path(__file__).parent.parent / ".cache" / "models")

@@ -278,6 +278,12 @@ def test_bytes_of_one_character_join_again() -> None:
     assert show('{{ slice "中" 0 1 }}{{ slice "中" 1 }}') == "中"
 
 
+@pytest.mark.parametrize("image", ["\x80", "AQ", "AQ L"])
+def test_an_image_that_is_not_base64_is_bad_input(image: str) -> None:
+    with pytest.raises(BadInput, match="images: illegal base64 data"):
+        show("{{ .Messages }}", messages=[{"role": "user", "images": [image]}])
+
+
 def test_images_are_bytes() -> None:
     messages = [{"role": "user", "content": "", "images": ["AQL/"]}]
     shown = show("{{ range .Messages }}{{ .Images }}{{ json .Images }}{{ end }}", messages=messages)

@@ -10,7 +10,6 @@ annotation of the same manifest, so any registry carries it. No service is asked
 """
 
 import base64
-import binascii
 import json
 import os
 import re
@@ -250,7 +249,7 @@ def _text(raw: bytes) -> str:
 def _bytes(text: str, size: int) -> bytes:
     try:
         raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise BadInput("A signature is not base64.") from error
     if len(raw) != size:
         raise BadInput("A signature, or its key, is of another length than Ed25519 has.")

@@ -6,7 +6,6 @@ place. In a file: the helper named for the host, then the entry for it, then the
 """
 
 import base64
-import binascii
 import json
 import re
 import subprocess
@@ -95,7 +94,7 @@ def _entry(entry: Mapping[str, Any], path: Path) -> Credentials | None:
     if packed := entry.get("auth"):
         try:
             text = base64.b64decode(str(packed), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise BadInput(
                 f"The login file {path} has an entry that is not base64.", mend="docker login"
             ) from error

@@ -6,7 +6,6 @@ so on.
 """
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -210,7 +209,7 @@ def _image(image: object) -> Slice:
         return Slice(IMAGE, image)
     try:
         return Slice(IMAGE, base64.b64decode(_typed(image, str, "images"), validate=True))
-    except binascii.Error as error:
+    except ValueError as error:  # not ASCII, or not base64
         raise BadInput(f"images: illegal base64 data: {error}") from error
 
 
