@@ -20,7 +20,16 @@ from ollama_ft.core.errors import (
 from ollama_ft.core.events import Note, Stage
 from ollama_ft.core.judged_records import Verdict
 from ollama_ft.core.recipe import Recipe
-from ollama_ft.core.records import Base, Dataset, Evaluation, Family, Promotion, Proof, Version
+from ollama_ft.core.records import (
+    Base,
+    Dataset,
+    Evaluation,
+    Family,
+    Promotion,
+    Proof,
+    Run,
+    Version,
+)
 from ollama_ft.core.refs import bare, live
 from ollama_ft.core.sqlite import Database
 from ollama_ft.core.watch_records import Canary
@@ -152,10 +161,13 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
         lesson.recipe,
         lesson.recipe_name,
         lambda messages: shop.client.render(v0.tag, messages),
+        _known(shop, lesson.recipe),
     )
     dataset = datasets.freeze(shop.db, shop.home, family.name, frozen)
     suites.freeze(shop.db, shop.home, test)
     shop.emit(Note(text=datasets.told(dataset, held_back=lesson.recipe.patience > 0)))
+    if hint := shortcut(shop, family, frozen, lesson):
+        shop.emit(Note(text=hint))
     shop.emit(Stage(name="train", text=f"LoRA, recipe {lesson.recipe_name}"))
     with room(shop.client, device, guests, shop.may_unload, shop.emit):
         run = train(shop.db, shop.home, prepared, dataset, shop.emit)
@@ -164,6 +176,25 @@ def make(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson
     version = publishing.register(shop.db, family, adapter)
     proof = prove(shop, version, v0, lesson.way)
     return _judge(shop, version, proof, v0, test, lesson)
+
+
+def shortcut(shop: Workshop, family: Family, frozen: datasets.Frozen, lesson: Lesson) -> str:
+    """What going on from the live version would save, in words; "" if that is little."""
+    current = live(shop.db, family.name)
+    if lesson.recipe.start or lesson.anew or current is None or current.version.run is None:
+        return ""
+    run = row(shop.db, Run, current.version.run)
+    if not datasets.is_here(shop.home, row(shop.db, Dataset, run.dataset)):
+        return ""
+    known = datasets.learned(shop.db, shop.home, run)
+    taught = [one for one in frozen.rows if one.split != "test"]
+    new = sum(one.digest not in known for one in taught)
+    if not 0 < 4 * new <= len(taught):
+        return ""
+    return (
+        f"{new} of {len(taught)} rows are new. To teach these and as many of the others, in about "
+        f"{round(200 * new / len(taught))} % of the time: --strategy continue"
+    )
 
 
 def again(shop: Workshop, family: Family, dataset: Dataset, lesson: Lesson) -> Outcome:
@@ -333,6 +364,12 @@ def _learned(shop: Workshop, family: Family) -> Dataset | None:
     if current and current.version.dataset:
         return newest_revision(shop.db, row(shop.db, Dataset, current.version.dataset))
     return datasets.newest_here(shop.db, shop.home, family.name)
+
+
+def _known(shop: Workshop, recipe: Recipe) -> frozenset[str]:
+    """Digests of the rows that the adapter to go on from learned."""
+    run = newest(shop.db, Run, peft_digest=recipe.start) if recipe.start else None
+    return datasets.learned(shop.db, shop.home, run) if run else frozenset()
 
 
 def _is_live(db: Database, version: Version) -> bool:

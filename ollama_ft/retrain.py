@@ -14,14 +14,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ollama_ft import tidy
+from ollama_ft import onward, tidy
 from ollama_ft.core.catalog import every, newest, row
 from ollama_ft.core.conversation import Conversation
 from ollama_ft.core.errors import Conflict, NotEnoughData
 from ollama_ft.core.events import Stage
 from ollama_ft.core.logsearch import moment
 from ollama_ft.core.plugins import collect
-from ollama_ft.core.records import Dataset, Family, Run, Version
+from ollama_ft.core.records import Dataset, Family, Version
 from ollama_ft.core.refs import BARE_NUMBER, live, resolve
 from ollama_ft.kinds.context import IN_CONTEXT
 from ollama_ft.kinds.harvest.candidate import CORRECTED, Candidate, Settings, exchange_of
@@ -179,24 +179,15 @@ def carry_out(shop: Workshop, planned: Plan, lesson: Lesson, wish: Wish) -> Outc
 def warm(db: "Database", planned: Plan, lesson: Lesson) -> Lesson:
     """The lesson begun from the live version's adapter instead of from nothing.
 
-    Raises Conflict if the live version has none that was trained here, or if it knows what is to
-    be forgotten.
+    Raises Conflict if it knows what is to be forgotten, and all that `onward.warm` raises.
     """
-    family = planned.family
     if planned.gone:
         raise Conflict(
             f"{planned.gone} exchanges that were learned are deleted or rated down since; who goes "
             "on from an adapter that learned them does not forget them.",
-            mend=f"ollama-ft retrain {family.name} --from-logs --strategy scratch",
+            mend=f"ollama-ft retrain {planned.family.name} --from-logs --strategy scratch",
         )
-    current = live(db, family.name)
-    if current is None or current.version.run is None:
-        raise Conflict(
-            f"{family.name}'s live version was not trained here; there is nothing to go on from.",
-            mend=f"ollama-ft retrain {family.name} --from-logs",
-        )
-    run = row(db, Run, current.version.run)
-    return replace(lesson, recipe=lesson.recipe.model_copy(update={"start": run.peft_digest}))
+    return onward.warm(db, planned.family, lesson)
 
 
 @dataclass(frozen=True, kw_only=True)

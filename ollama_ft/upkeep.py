@@ -119,12 +119,15 @@ def rebase(shop: Workshop, family: Family, onto: str | None, gate: Gate) -> Outc
         parameters_json=json.dumps(parameters | stops, ensure_ascii=False, sort_keys=True),
     )
     publishing.register(shop.db, moved, None)
-    recipe = row(shop.db, RecipeText, run.recipe)
+    stored = row(shop.db, RecipeText, run.recipe)
+    recipe = read_recipe(stored.text)
+    if recipe.start:  # an adapter of the old base; its passes were reckoned for the new rows alone
+        recipe = recipe.model_copy(update={"start": "", "epochs": 0.0})
     lesson = Lesson(
         files=(),
         reading=Reading(),
-        recipe=read_recipe(recipe.text),
-        recipe_name=recipe.name,
+        recipe=recipe,
+        recipe_name=stored.name,
         gate=gate,
     )
     return again(shop, moved, row(shop.db, Dataset, run.dataset), lesson)

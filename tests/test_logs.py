@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -328,13 +329,14 @@ def test_what_was_asked_cannot_command_the_terminal(ft, log):
 
 
 def test_a_log_that_cannot_be_used_is_an_error_with_a_mend(ft, home, monkeypatch, pairs):
-    def locked(*_):
-        raise sqlite3.OperationalError("database is locked")
-
-    monkeypatch.setattr(Pen, "write", locked)
-    assert "could not be written: database is locked" in ft("feedback", "1", "up", code=6)
-    monkeypatch.setattr("ollama_ft.core.logbook.open_log", locked)
-    assert "cannot be used: database is locked" in ft("logs", code=6)
+    monkeypatch.setattr("ollama_ft.core.logbook.open_log", partial(open_log, busy_ms=1))
+    other = sqlite3.connect(home.log)
+    other.execute("begin immediate")
+    said = ft("feedback", "1", "up", code=1)
+    assert "cannot be used: database is locked" in said
+    assert "wait for the other command" in said
+    other.close()
+    assert "1: up" in ft("feedback", "1", "up")
 
 
 def test_a_list_of_fewer_than_none_is_refused(ft, pairs):

@@ -14,7 +14,15 @@ from ollama_ft.core.exchange import Heard, Turn, Verdict, uid_for
 from ollama_ft.core.home import Home, shipped
 from ollama_ft.core.logbook import Pen, open_log
 from ollama_ft.core.loop_records import Harvest
-from ollama_ft.core.records import RECORDS, Adapter, Promotion, Proof, Publication
+from ollama_ft.core.records import (
+    RECORDS,
+    Adapter,
+    Promotion,
+    Proof,
+    Publication,
+    RecipeText,
+    Run,
+)
 from ollama_ft.runtime.names import Name
 from ollama_ft.runtime.store import Store
 
@@ -159,22 +167,60 @@ def test_a_version_that_the_runtime_has_lost_is_rebuilt_from_our_own_store(taugh
     assert {model.name.short for model in store.list()} >= {"bot:v0", "bot:v1", "bot:latest"}
 
 
-@long
-def test_one_fact_more_is_too_little_to_judge_by_and_can_be_forced(taught, tmp_path):
+OWL = [
+    ("What is the price of an owl box?", "train"),
+    ("How much do you want for the owl box?", "train"),
+    ("The owl box, what does it cost?", "train"),
+    ("How many crowns is one owl box?", "train"),
+    ("Tell me what I pay for an owl box.", "validation"),
+    ("An owl box is how expensive?", "test"),
+]
+
+
+@pytest.fixture
+def owl(tmp_path):
+    """A file with one fact more."""
     rows = [
         {"question": text, "answer": "The owl box costs 57 crowns.", "split": split}
-        for text, split in [
-            ("What is the price of an owl box?", "train"),
-            ("How much do you want for the owl box?", "train"),
-            ("The owl box, what does it cost?", "train"),
-            ("How many crowns is one owl box?", "train"),
-            ("Tell me what I pay for an owl box.", "validation"),
-            ("An owl box is how expensive?", "test"),
-        ]
+        for text, split in OWL
     ]
     file = tmp_path / "owl.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    printed = json.loads(taught.ft("train", "--data", file, *QUICK, "--json", code=4, out=True))
+    return file
+
+
+def test_who_goes_on_from_the_live_adapter_learns_what_is_new_in_few_steps_and_keeps_the_rest(
+    taught, owl
+):
+    longer = ("--strategy", "continue", "--set", "rank=8", "--set", "epochs=10")
+    taught.ft("train", "--data", owl, *longer, code=4)
+    (run, before) = taught.every(Run)[::-1]
+    assert json.loads(run.metrics_json)["steps"] == 20  # ten passes over five rows and five known
+    (recipe,) = (r for r in taught.every(RecipeText) if r.key == run.recipe)
+    assert before.peft_digest in recipe.text
+    taught.ft("promote", "v2", "--force", "--reason", "one fact more")
+    assert "57 crowns" in taught.ask("What is the price of an owl box?")
+    assert "Dunnock" in taught.ask(QUESTION)
+
+
+def test_who_goes_on_must_keep_the_adapter_s_shape_and_its_data(taught, owl):
+    before = taught.rows()
+    said = taught.ft("train", "--data", owl, "--strategy", "continue", code=2)
+    assert "bot:v1 was trained with another rank than default says" in said
+    assert "--set rank=8" in said
+    longer = ("--strategy", "continue", "--set", "rank=8")
+    assert "--anew" in taught.ft("train", "--anew", "--data", owl, *longer, code=2)
+    taught.ft("rollback")
+    assert "nothing to go on from" in taught.ft("train", "--data", owl, *longer, code=1)
+    moved = {"intents", "promotions"}  # by the rollback
+    assert {k: n for k, n in taught.rows().items() if k not in moved} == {
+        k: n for k, n in before.items() if k not in moved
+    }
+
+
+@long
+def test_one_fact_more_is_too_little_to_judge_by_and_can_be_forced(taught, owl):
+    printed = json.loads(taught.ft("train", "--data", owl, *QUICK, "--json", code=4, out=True))
     assert printed["version"] == "bot:v2"
     assert printed["before"]["version"] == "bot:v1"
     assert printed["after"]["questions"] == 25

@@ -6,6 +6,7 @@ import torch
 from ollama_ft.kinds.trainers import attention, head
 from ollama_ft.kinds.trainers.batching import (
     LEAST_FILL,
+    heard,
     in_order,
     make_batch,
     plan_batches,
@@ -184,6 +185,17 @@ def test_batches_hang_on_seed_and_epoch_alone_and_hold_every_row_once() -> None:
     assert sorted(i for batch in plan for i in batch) == list(range(50))
     assert plan != plan_batches(some, 8, seed=3, epoch=1) != plan_batches(some, 8, seed=4, epoch=1)
     assert sorted(map(len, plan)) == [2, 8, 8, 8, 8, 8, 8]
+
+
+def test_of_rows_that_are_known_as_many_are_drawn_as_are_new_and_others_each_time() -> None:
+    some, known = rows(50), range(5, 50)
+    epochs = [plan_batches(some, 4, seed=3, epoch=n, known=known) for n in range(2)]
+    assert epochs[0] == plan_batches(some, 4, seed=3, epoch=0, known=known)
+    drawn = [sorted(i for batch in plan for i in batch) for plan in epochs]
+    assert [len(one) for one in drawn] == [10, 10] == [heard(50, 45)] * 2
+    assert all(one[:5] == [0, 1, 2, 3, 4] for one in drawn)
+    assert drawn[0] != drawn[1]
+    assert heard(50, 3) == 50  # fewer are known than new: all are heard
 
 
 def test_rows_of_a_batch_are_alike_in_length() -> None:

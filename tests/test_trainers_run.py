@@ -87,6 +87,17 @@ def test_the_plan_before_it_starts_is_the_whole_of_it(tmp_path: Path) -> None:
     assert not make_plan(job(tmp_path, valid=())).validates_after(12)
 
 
+def test_known_rows_make_passes_shorter_and_are_part_of_a_job_s_identity(tmp_path: Path) -> None:
+    plain = job(tmp_path)
+    some = replace(plain, known=tuple(range(2, 12)))
+    plan = make_plan(some)
+    assert (make_plan(plain).steps, plan.steps, plan.per_epoch) == (12, 4, 1)
+    for step in range(4):
+        assert {plain.train[0], plain.train[1]} < set(plan.batch(step))
+    assert plan.epoch(4) == 4.0
+    assert some.identity != plain.identity
+
+
 def test_a_row_has_its_stand_in_in_the_pass_that_names_one_and_in_no_other(tmp_path: Path) -> None:
     plain = job(tmp_path)
     other = Row(prompt=(5, 6, 7), answer=(8,))

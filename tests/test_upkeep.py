@@ -81,12 +81,15 @@ def test_new_refuses_a_base_that_moved_and_names_the_way(shop, ggufs, tmp_path):
     assert every(shop.db, Base) == [first]
 
 
+@pytest.mark.parametrize(
+    ("start", "then"), [("", {}), (digest("7"), {"start": "", "epochs": 0.0})], ids=["anew", "warm"]
+)
 def test_a_rebase_teaches_the_same_data_by_the_same_recipe_on_the_new_base(
-    shop, ggufs, tmp_path, monkeypatch
+    shop, ggufs, tmp_path, monkeypatch, start, then
 ):
     path = tmp_path / "tiny.gguf"
     path.write_bytes(ggufs[0].read_bytes())
-    recipe = Recipe(rank=3, epochs=2.0)
+    recipe = Recipe(rank=3, epochs=2.0, start=start)
     bot, v1 = taught(shop.db, pinned(shop, path), recipe)
     path.write_bytes(ggufs[1].read_bytes())
     told = {}
@@ -101,7 +104,7 @@ def test_a_rebase_teaches_the_same_data_by_the_same_recipe_on_the_new_base(
     assert base.name == "tiny:latest" and base.id != bot.base
     assert (told["family"].name, told["family"].base) == ("bot", base.id)
     assert told["dataset"].id == v1.dataset
-    assert told["lesson"].recipe == recipe
+    assert told["lesson"].recipe == recipe.model_copy(update=then)
     floor = bare(shop.db, "bot", base.id)
     assert (floor.number, floor.run) == (2, None)
     assert family(shop.db, "bot").base == bot.base  # nothing has moved until a version is live

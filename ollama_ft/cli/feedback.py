@@ -7,7 +7,7 @@ import click
 from ollama_ft.cli.app import Context, pass_context
 from ollama_ft.cli.logs import open_home_log, plain
 from ollama_ft.cli.tables import as_json, cut, harmless, print_json, table
-from ollama_ft.core.errors import BadInput, OutOfResources
+from ollama_ft.core.errors import BadInput
 
 if TYPE_CHECKING:
     from ollama_ft.core.log_records import Exchange
@@ -58,8 +58,6 @@ def feedback_command(
 def _rate(
     log: "Database", exchange: "Exchange", rating: str, correct: str, by: str, *, redact: bool
 ) -> str:
-    import sqlite3
-
     from ollama_ft.core.exchange import Rated, verdict_of
     from ollama_ft.core.logbook import Pen
 
@@ -68,12 +66,7 @@ def _rate(
         from ollama_ft.serve.redaction import clean_rating
 
         rated = clean_rating(rated)
-    try:
-        Pen(log).write([rated])
-    except sqlite3.OperationalError as error:
-        raise OutOfResources(
-            f"The opinion could not be written: {error}.", mend="ollama-ft logs --status"
-        ) from error
+    Pen(log).write([rated])
     return rated.verdict.rating
 
 

@@ -228,19 +228,16 @@ def logs_import(
 
 
 def open_home_log(context: Context) -> "Database":
-    """The home's log. Raises OutOfResources if it is locked or cannot be written, BadInput."""
+    """The home's log. Raises what core/machine.py makes of one that cannot be used."""
     import sqlite3
 
-    from ollama_ft.core.errors import OutOfResources
     from ollama_ft.core.logbook import open_log
+    from ollama_ft.core.machine import refusal
 
     try:
         return open_log(context.home.log)
-    except (sqlite3.OperationalError, OSError) as error:
-        raise OutOfResources(
-            f"The log at {context.home.log} cannot be used: {error}.",
-            mend="see that its folder can be written and has room, then again",
-        ) from error
+    except sqlite3.OperationalError as error:
+        raise refusal(error, str(context.home.log)) or error from error
 
 
 def _tag(context: Context, version: str, family: str) -> str:

@@ -35,6 +35,12 @@ gate_option = click.option("--gate", help="When it may go live: a gate's name, o
 promote_option = click.option(
     "--no-promote", is_flag=True, help="Keep it as a candidate, whatever the gate says."
 )
+strategy_option = click.option(
+    "--strategy",
+    type=click.Choice(["scratch", "continue"]),
+    default="scratch",
+    help="Train anew on all rows, or go on from the live version's adapter: shorter.",
+)
 set_option = click.option(
     "--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a key of the recipe."
 )
@@ -178,6 +184,7 @@ def _check_used(
 @data_option
 @reading_options
 @click.option("--anew", is_flag=True, help="Learn from --data alone, not from earlier data too.")
+@strategy_option
 @recipe_option
 @set_option
 @gate_option
@@ -192,6 +199,7 @@ def train_command(
     files: tuple[Path, ...],
     reading: "Reading",
     anew: bool,
+    strategy: str,
     recipe: str | None,
     changes: tuple[str, ...],
     gate: str | None,
@@ -207,9 +215,10 @@ def train_command(
 
     \b
       ollama-ft train --data more.jsonl
+      ollama-ft train --data more.jsonl --strategy continue
       ollama-ft train support --set epochs=8
     """
-    from ollama_ft import loop
+    from ollama_ft import loop, onward
     from ollama_ft.core import refs
     from ollama_ft.stages.dataset import newest_here
 
@@ -217,6 +226,8 @@ def train_command(
     lesson = make_lesson(context, base_name(context, found), files, reading, recipe, changes, gate)
     lesson = replace(lesson, anew=anew, way=way(route, packed_as), promote=not no_promote)
     with context.home.lock(found.name), context.workshop(unload=unload) as shop:
+        if strategy == "continue":
+            lesson = onward.warm(context.db, found, lesson)
         if files:
             outcome = loop.teach(shop, found, lesson)
         else:

@@ -15,6 +15,7 @@ from ollama_ft.cli.make import (
     promote_option,
     recipe_option,
     set_option,
+    strategy_option,
 )
 from ollama_ft.cli.manners import unload_option
 from ollama_ft.cli.outcome import tell_outcome
@@ -40,12 +41,7 @@ SHOWN = 20  # exchanges that `forget` lists
     show_default=True,
     help="New rows below which nothing is trained.",
 )
-@click.option(
-    "--strategy",
-    type=click.Choice(["scratch", "continue"]),
-    default="scratch",
-    help="Train anew on all rows, or go on from the live version's adapter.",
-)
+@strategy_option
 @click.option(
     "--keep-context",
     is_flag=True,

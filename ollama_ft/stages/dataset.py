@@ -20,7 +20,7 @@ from ollama_ft.core.errors import Conflict, NotEnoughData, NotFound
 from ollama_ft.core.files import artefact, digest_bytes
 from ollama_ft.core.files import freeze as store
 from ollama_ft.core.home import Home
-from ollama_ft.core.records import Dataset
+from ollama_ft.core.records import Dataset, Run
 from ollama_ft.core.sqlite import Database
 from ollama_ft.kinds.containers import Part, Reading, parts_of
 from ollama_ft.kinds.formats import read_part
@@ -150,6 +150,12 @@ def revise(rows: Iterable[Conversation], *, parent: Dataset, sources: Mapping[st
     frozen = replace(build(rows), sources=sources, parent=parent.id)
     _check_enough(frozen)
     return frozen
+
+
+def learned(db: Database, home: Home, run: Run) -> frozenset[str]:
+    """Digests of the rows that a run was given to learn. Raises what `load` raises."""
+    rows = load(home, row_of(db, Dataset, run.dataset))
+    return frozenset(row.digest for row in rows if row.split != "test")
 
 
 def load(home: Home, dataset: Dataset) -> list[Conversation]:

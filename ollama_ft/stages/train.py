@@ -63,6 +63,7 @@ class Prepared:
     prompt_digest: str
     taught: tuple[Row, ...]
     asked: tuple[dict[int, Row], ...]  # by pass: what stands in for a taught row
+    known: tuple[int, ...]  # places of taught rows that the adapter to go on from knows
     validated: tuple[Row, ...]
     general: tuple[Row, ...]
     start: Path | None  # the folder of the adapter to go on from
@@ -82,8 +83,12 @@ def prepare(
     recipe: Recipe,
     recipe_name: str,
     render: Render,
+    learned: frozenset[str] = frozenset(),
 ) -> Prepared:
     """Render and tokenise `rows` by the runtime (`render`: a version of this family).
+
+    `learned` are the digests of rows that the adapter to go on from knows: of these only some are
+    taught, as replay beside the new ones. If nothing is new, all of them are.
 
     Raises BadInput for rows that are too long and for target modules that the base does not have,
     Unsupported for an answer that the runtime would render otherwise, NotFound if the adapter that
@@ -98,13 +103,14 @@ def prepare(
     # fifth more phrasings is worth more than a loss that nobody acts on.
     held = "validation" if recipe.patience else None
     teaching = [row for row in rows if row.split not in ("test", held)]
+    new = [row for row in teaching if row.digest not in learned] or teaching
     if not recipe.epochs and teaching:
-        recipe = recipe.model_copy(update={"epochs": float(passes(teaching))})
-    learned = [*teaching, *(row for row in rows if row.split == held)]
-    rendered = render_rows(render, learned)
-    tokens = _tokenise(tokenizer, rendered, learned)
+        recipe = recipe.model_copy(update={"epochs": float(passes(new))})
+    used = [*teaching, *(row for row in rows if row.split == held)]
+    rendered = render_rows(render, used)
+    tokens = _tokenise(tokenizer, rendered, used)
     if recipe.distill:
-        tokens = with_teachers(tokenizer, render, tokens, learned)
+        tokens = with_teachers(tokenizer, render, tokens, used)
     asked = _ask_in_other_words(tokenizer, render, teaching, rendered, tokens, recipe)
     check_lengths([*tokens, *(row for some in asked for row in some.values())], recipe.max_length)
     return Prepared(
@@ -118,10 +124,15 @@ def prepare(
         prompt_digest=prompt_digest(render),
         taught=tuple(tokens[: len(teaching)]),
         asked=asked,
+        known=() if new is teaching else _places(teaching, learned),
         validated=tuple(tokens[len(teaching) :]),
-        general=replayed(tokenizer, render, learned) if recipe.retain else (),
+        general=replayed(tokenizer, render, used) if recipe.retain else (),
         start=_start(db, home, recipe),
     )
+
+
+def _places(rows: Sequence[Conversation], digests: frozenset[str]) -> tuple[int, ...]:
+    return tuple(i for i, row in enumerate(rows) if row.digest in digests)
 
 
 def _tokenise(
@@ -221,6 +232,7 @@ def _job(prepared: Prepared, folder: Path) -> Job:
         base=prepared.blob,
         train=prepared.taught,
         asked=prepared.asked,
+        known=prepared.known,
         valid=prepared.validated,
         recipe=prepared.recipe,
         seed=prepared.recipe.seed,
@@ -240,7 +252,7 @@ def _start(db: Database, home: Home, recipe: Recipe) -> Path | None:
     if folder is None or not (folder / "adapter_model.safetensors").is_file():
         raise NotFound(
             f"The adapter {recipe.start[:19]} is not here, so there is nothing to go on from.",
-            mend="ollama-ft retrain --from-logs --strategy scratch",
+            mend="ask for --strategy scratch",
         )
     return folder
 

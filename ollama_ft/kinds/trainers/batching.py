@@ -21,13 +21,18 @@ SHORTEST_PREFIX = 4  # tokens; a shorter one costs more to handle than it saves
 LEAST_FILL = 16  # tokens; see `_filler`
 
 
-def plan_batches(rows: Sequence[Row], size: int, seed: int, epoch: int) -> list[list[int]]:
+def plan_batches(
+    rows: Sequence[Row], size: int, seed: int, epoch: int, known: Sequence[int] = ()
+) -> list[list[int]]:
     """Indices of rows for every batch of one epoch: shuffled, then alike in length within a batch.
 
-    The plan hangs on nothing but the arguments, so that a resumed run finds its place in it.
+    Of the rows at `known` only some are drawn, others in each epoch (see `heard`). The plan hangs
+    on nothing but the arguments, so that a resumed run finds its place in it.
     """
     chance = random.Random(f"{seed}/{epoch}")  # text seeds are hashed alike on every machine
-    order = list(range(len(rows)))
+    left = set(known)
+    order = [i for i in range(len(rows)) if i not in left]
+    order += chance.sample(sorted(left), heard(len(rows), len(left)) - len(order))
     chance.shuffle(order)
     batches = []
     for start in range(0, len(order), WINDOW * size):
@@ -35,6 +40,16 @@ def plan_batches(rows: Sequence[Row], size: int, seed: int, epoch: int) -> list[
         batches += [window[i : i + size] for i in range(0, len(window), size)]
     chance.shuffle(batches)
     return batches
+
+
+def heard(rows: int, known: int) -> int:
+    """How many rows an epoch has: all, or the new ones and as many of those `known` already.
+
+    One row of replay for each new one keeps what was learned (Hickok 2025, "Scalable strategies
+    for continual learning with replay").
+    """
+    new = rows - known
+    return new + min(known, new)
 
 
 def in_order(rows: Sequence[Row], size: int) -> list[list[int]]:

@@ -26,7 +26,7 @@ def estimate(scorer: Scorer, job: Job, plan: Plan, choice: Choice, done: int = 0
 
     Raises OutOfResources when memory or disk will not do.
     """
-    batches = [plan.batch(step) for step in range(done, min(plan.steps, done + _per_epoch(job)))]
+    batches = [plan.batch(step) for step in range(done, min(plan.steps, done + plan.per_epoch))]
     weights = adapter_parameters(scorer.adapted)
     adapter_bytes = sum(p.numel() for p in weights.values()) * 4
     # Adapter, two moments and the best one, old and new at once; then the adapter to keep.
@@ -48,10 +48,6 @@ def estimate(scorer: Scorer, job: Job, plan: Plan, choice: Choice, done: int = 0
         trainable=adapter_bytes // 4,
         choice=choice,
     )
-
-
-def _per_epoch(job: Job) -> int:
-    return -(-len(job.train) // job.recipe.batch_size)
 
 
 def _line_tokens(rows: list[Row]) -> int:

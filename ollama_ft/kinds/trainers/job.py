@@ -36,6 +36,7 @@ class Job:
     general: tuple[Row, ...] = ()  # answers that shall stay what the base makes of them
     folder: Path  # the work folder of this job alone: checkpoint, adapter, result
     start: Path | None = None  # the adapter that the recipe's `start` names; None: a fresh one
+    known: tuple[int, ...] = ()  # places of rows in `train` that `start` learned: some are replayed
     base_digest: str = ""  # names the base in the adapter's config; taken from the file when empty
     device: str = "auto"  # "auto" | "cpu" | "cuda" | "mps"
     machine_file: Path | None = None  # where probed choices are kept; None: beside `folder`
@@ -70,6 +71,7 @@ class Job:
             "asked": [[[i, *_ids(row)] for i, row in asked.items()] for asked in self.asked],
             "valid": checks,
             "general": [_ids(row) for row in self.general],
+            "known": self.known,
             "validate_steps": self.validate_steps,
         }
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"))

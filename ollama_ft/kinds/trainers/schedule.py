@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ollama_ft.core.recipe import Recipe
-from ollama_ft.kinds.trainers.batching import plan_batches, step_count
+from ollama_ft.kinds.trainers.batching import heard, plan_batches, step_count
 from ollama_ft.kinds.trainers.job import Job, Row
 
 LEAST_VALIDATIONS = 4
@@ -18,6 +18,7 @@ class Plan:
 
     rows: tuple[Row, ...]
     asked: tuple[Mapping[int, Row], ...]
+    known: tuple[int, ...]  # places of rows that are only drawn from
     recipe: Recipe
     seed: int
     steps: int
@@ -25,12 +26,12 @@ class Plan:
 
     def epoch(self, step: int) -> float:
         """Passes over the rows that are done after `step` steps."""
-        return step / self._per_epoch
+        return step / self.per_epoch
 
     def batch(self, step: int) -> list[Row]:
         """The rows of the step after `step` steps."""
-        epoch, place = divmod(step, self._per_epoch)
-        batches = _planned(self.rows, self.recipe.batch_size, self.seed, epoch)
+        epoch, place = divmod(step, self.per_epoch)
+        batches = _planned(self.rows, self.recipe.batch_size, self.seed, epoch, self.known)
         asked = self.asked[epoch] if epoch < len(self.asked) else {}
         return [asked.get(i, self.rows[i]) for i in batches[place]]
 
@@ -47,20 +48,23 @@ class Plan:
         return every > 0 and (step % every == 0 or step == self.steps)
 
     @property
-    def _per_epoch(self) -> int:
-        return math.ceil(len(self.rows) / self.recipe.batch_size)
+    def per_epoch(self) -> int:
+        """Steps of one pass."""
+        return math.ceil(heard(len(self.rows), len(self.known)) / self.recipe.batch_size)
 
 
 def make_plan(job: Job) -> Plan:
     """The plan of `job`."""
     size = job.recipe.batch_size
-    steps = step_count(len(job.train), size, job.recipe.epochs)
+    rows = heard(len(job.train), len(job.known))
+    steps = step_count(rows, size, job.recipe.epochs)
     every = job.validate_steps
     if every is None:
-        every = min(math.ceil(len(job.train) / size), math.ceil(steps / LEAST_VALIDATIONS))
+        every = min(math.ceil(rows / size), math.ceil(steps / LEAST_VALIDATIONS))
     return Plan(
         rows=job.train,
         asked=job.asked,
+        known=job.known,
         recipe=job.recipe,
         seed=job.seed,
         steps=steps,
@@ -69,5 +73,7 @@ def make_plan(job: Job) -> Plan:
 
 
 @functools.lru_cache(maxsize=2)
-def _planned(rows: Sequence[Row], size: int, seed: int, epoch: int) -> list[list[int]]:
-    return plan_batches(rows, size, seed, epoch)
+def _planned(
+    rows: Sequence[Row], size: int, seed: int, epoch: int, known: tuple[int, ...]
+) -> list[list[int]]:
+    return plan_batches(rows, size, seed, epoch, known)

@@ -28,5 +28,5 @@ def begin_from(adapted: nn.Module, folder: Path) -> None:
         raise BadInput(
             f"The adapter in {folder} cannot be gone on from: {error}. Rank and target modules "
             "must be those that it was trained with.",
-            mend="ollama-ft retrain --from-logs --strategy scratch",
+            mend="ask for --strategy scratch",
         ) from error
