@@ -328,6 +328,16 @@ def test_what_was_asked_cannot_command_the_terminal(ft, log):
     assert not [c for c in shown if c in "\x1b\x9b\x07\x08\r"]
 
 
+def test_an_older_opinion_that_is_imported_later_does_not_count(ft, log, pairs):
+    exchange = find_exchange(log, "1")
+    for rating, at in (("down", "2026-11-30T10:00:00+00:00"), ("up", "2026-11-26T10:00:00+00:00")):
+        Pen(log).write([Rated(uid=exchange.uid, verdict=Verdict(rating=rating, by=rating, at=at))])
+    assert [
+        row["id"] for row in json.loads(ft("logs", "--feedback", "down", "--json"))["exchanges"]
+    ] == [1]
+    assert json.loads(ft("logs", "--feedback", "up", "--json"))["exchanges"] == []
+
+
 def test_a_log_that_cannot_be_used_is_an_error_with_a_mend(ft, home, monkeypatch, pairs):
     monkeypatch.setattr("ollama_ft.core.logbook.open_log", partial(open_log, busy_ms=1))
     other = sqlite3.connect(home.log)

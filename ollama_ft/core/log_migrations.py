@@ -78,3 +78,22 @@ def l002_narrow_letters(db: Database) -> None:
             "insert into words (rowid, question, answer) values (?, ?, ?)",
             [key, *map(spaced, texts)],
         )
+
+
+@log_migrations()
+def l003_newest_opinion(db: Database) -> None:
+    """Of opinions on one answer the last one given counts, not the last that came into the log."""
+    db.execute("drop view exchanges_view")
+    db.create_view(
+        "exchanges_view",
+        """
+        select e.*, q.content as question_text, coalesce(r.content, '') as answer,
+          f.rating, f.correction, f.by as rated_by, f.at as rated_at
+        from exchanges e
+        join messages q on q.id = e.question
+        left join messages r on r.id = e.reply
+        left join feedback f on f.id = (
+          select id from feedback where exchange = e.id order by at desc, id desc limit 1
+        )
+        """,
+    )

@@ -54,7 +54,7 @@ class Exchange(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Feedback(Record):
-    """What somebody thought of an answer. An exchange's newest row is what counts."""
+    """What somebody thought of an answer. An exchange's newest by `at` is what counts."""
 
     table = "feedback"
     exchange: int

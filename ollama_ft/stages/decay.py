@@ -135,7 +135,9 @@ def rated(log: Database, tag: str, since: datetime, until: datetime) -> Rate:
         """
         select f.rating = 'up', count(*)
         from feedback f join exchanges e on e.id = f.exchange
-        where f.id = (select max(id) from feedback where exchange = f.exchange)
+        where f.id = (
+            select id from feedback where exchange = e.id order by at desc, id desc limit 1
+          )
           and e.version = ? and e.at >= ? and e.at < ? and e.status = 'complete'
         group by 1
         """,

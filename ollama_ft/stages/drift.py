@@ -102,8 +102,7 @@ def _read(log: Database, family: str, ids: Sequence[int]) -> list[Asked]:
           select a.exchange, m.parent, m.role from above a join messages m on m.id = a.parent
         )
         select w.id, q.content, coalesce(length(r.content), 0),
-          (select rating from feedback
-           where id = (select max(id) from feedback where exchange = w.id))
+          (select rating from feedback where exchange = w.id order by at desc, id desc limit 1)
         from wanted w
         join messages q on q.id = w.question
         left join messages r on r.id = w.reply
