@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     f"distill=1, retain=2, {TAUGHT_BY}": ("distill=1",),
     "retain=2, rank=8": ("rank=8", "alpha=16"),
     "retain=2, epochs=6": ("epochs=6",),
+    "retain=2, epochs=6, recombine=0.9": ("epochs=6", "recombine=0.9"),
     "retain=2, attention only": ("target_modules=[q_proj, k_proj, v_proj, o_proj]",),
 }
 TICKS = (0, 3, 10, 30, 100, 300)  # percent
