@@ -194,7 +194,7 @@ def test_who_goes_on_from_the_live_adapter_learns_what_is_new_in_few_steps_and_k
 ):
     longer = ("--strategy", "continue", "--set", "rank=8", "--set", "epochs=10")
     taught.ft("train", "--data", owl, *longer, code=4)
-    (run, before) = taught.every(Run)[::-1]
+    run, before = taught.every(Run)
     assert json.loads(run.metrics_json)["steps"] == 20  # ten passes over five rows and five known
     (recipe,) = (r for r in taught.every(RecipeText) if r.key == run.recipe)
     assert before.peft_digest in recipe.text
