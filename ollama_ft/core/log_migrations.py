@@ -45,17 +45,7 @@ def l001_exchanges(db: Database) -> None:
     # Without a copy of the texts; rowid = exchanges.id.
     db.execute("create virtual table words using fts5(question, answer, content='')")
     db.execute("create table tallies (name text primary key, value integer not null) strict")
-    db.create_view(
-        "exchanges_view",
-        """
-        select e.*, q.content as question_text, coalesce(r.content, '') as answer,
-          f.rating, f.correction, f.by as rated_by, f.at as rated_at
-        from exchanges e
-        join messages q on q.id = e.question
-        left join messages r on r.id = e.reply
-        left join feedback f on f.id = (select max(id) from feedback where exchange = e.id)
-        """,
-    )
+    _create_view(db, "select max(id) from feedback where exchange = e.id")
 
 
 @log_migrations()
@@ -84,16 +74,21 @@ def l002_narrow_letters(db: Database) -> None:
 def l003_newest_opinion(db: Database) -> None:
     """Of opinions on one answer the last one given counts, not the last that came into the log."""
     db.execute("drop view exchanges_view")
+    _create_view(
+        db, "select id from feedback where exchange = e.id order by at desc, id desc limit 1"
+    )
+
+
+def _create_view(db: Database, counts: str) -> None:
+    """Exchanges with their texts and the opinion whose id the query `counts` finds."""
     db.create_view(
         "exchanges_view",
-        """
+        f"""
         select e.*, q.content as question_text, coalesce(r.content, '') as answer,
           f.rating, f.correction, f.by as rated_by, f.at as rated_at
         from exchanges e
         join messages q on q.id = e.question
         left join messages r on r.id = e.reply
-        left join feedback f on f.id = (
-          select id from feedback where exchange = e.id order by at desc, id desc limit 1
-        )
+        left join feedback f on f.id = ({counts})
         """,
     )
